@@ -1,0 +1,347 @@
+"""Hold the variables of a role to its argument specification and to its checks, and collect every fault.
+
+In a role's tasks/preflight.yml:
+
+    preflight:
+      role: postgresql
+      checks:
+        - that: postgresql_port >= 1 and postgresql_port <= 65535    # an expression, or a list that must all hold
+          variable: postgresql_port                                  # left out for a check of the host itself
+          fail_msg: "must be a port from 1 to 65535"                 # may be a template
+          fix: "leave it out to have 5432"                           # optional
+
+It changes nothing, opens no connection and does not fail: the faults are added to the host's fact __preflight_faults,
+and preflight_report refuses them all at once. Ansible's own validation is not enough for that. It converts ("80" is a
+port, "a,b" a list), lets blank values and misspelt names pass, and stops at the role where it finds the first fault.
+
+What the specification (meta/argument_specs.yml, entry `main`) means here:
+- A type is a type: nothing is converted.
+- An empty value (null, "" or blanks) is a fault, unless it is the specification's own default, which gives it a
+  meaning. An empty list or dictionary is one only where the option is required.
+- `no_log: true` marks a secret: its value is not shown, must be long, and must not be one that everybody knows.
+- A variable with the role's prefix that the specification does not know is a fault; names that start with "__" are
+  internal and left alone. Where the prefixes of two roles fit, the longer one owns the variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible._internal._datatag._tags import Origin  # the file and line of a value: there is no public way to them
+from ansible._internal._templating._engine import TemplateEngine
+from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar
+
+FACT = "__preflight_faults"
+SECRET_LENGTH = 16
+# A secret made of nothing but these words is one that stands in somebody's manual.
+KNOWN_WORDS = (
+    "a|the|my|your|this|it|to|is|not|please|put|in|here|change|changed|changeme|replace|me|set|todo|fixme|"
+    "password|passwd|pass|passphrase|secret|secrets|token|key|value|string|default|example|sample|placeholder|"
+    "dummy|insecure|unsafe|test|testing|demo|admin|root|user|django|postgres|postgresql|redis|letmein|qwerty|x+"
+)
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "path": ((str,), "a path"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+    "list": ((list,), "a list"),
+    "dict": ((dict,), "a dictionary"),
+    "raw": ((object,), "anything"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one variable, in words for the operator."""
+
+    variable: str
+    why: str
+    value: str = ""
+    fix: str = ""
+    where: str = ""
+
+
+def describe(value: Any) -> str:
+    """Say in words what a value is."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    for kinds, words in TYPES.values():
+        if isinstance(value, kinds):
+            return words
+    raise AssertionError(value)
+
+
+def show(value: Any, secret: bool) -> str:
+    """Write a value on one line, or of a secret only its length."""
+    if secret:
+        return f"{len(value)} characters, not shown" if isinstance(value, str) else "not shown"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def suggest_type(value: Any, kind: str) -> str:
+    """Say how the value would have to be written."""
+    text = value.strip() if isinstance(value, str) else None
+    if text is None:
+        return f'write it in quotes: "{value}"' if kind in ("str", "path") and isinstance(value, int | float) else ""
+    if kind == "list":
+        return f"write a list: [{', '.join(part.strip() for part in text.split(',') if part.strip())}]"
+    if kind == "bool" and text.lower() in ("yes", "on", "true", "1", "no", "off", "false", "0"):
+        return f"write {str(text.lower() in ('yes', 'on', 'true', '1')).lower()} without quotes"
+    if (kind == "int" and re.fullmatch(r"-?\d+", text)) or (kind == "float" and re.fullmatch(r"-?\d+(\.\d+)?", text)):
+        return f"write it without quotes: {int(text) if kind == 'int' else float(text)}"
+    return ""
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant."""
+    return "".join(f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1))
+
+
+def origin(value: Any) -> str:
+    """Return the file and line that a value was read from, if Ansible knows them."""
+    tag = Origin.get_tag(value)
+    if tag is None or not tag.path:
+        return ""
+    path = os.path.relpath(tag.path)
+    return f"{tag.path if path.startswith('../') else path}:{tag.line_num or 1}"
+
+
+def is_secret(spec: Mapping[str, Any]) -> bool:
+    """Tell whether an option is a secret or has one in it."""
+    return bool(spec.get("no_log")) or any(is_secret(option) for option in (spec.get("options") or {}).values())
+
+
+class Inspector:
+    """Collects the faults of one role's variables on one host."""
+
+    def __init__(
+        self, role: str, roles: Iterable[str], options: Mapping[str, Any], variables: Mapping[str, Any], templar: Templar
+    ) -> None:
+        """Take the role's name, the names of all roles, the role's options and the host's variables."""
+        self._role = role
+        self._roles = sorted(roles, key=len, reverse=True)
+        self._options = options
+        self._variables = variables
+        self._templar = templar
+        self.faults: list[Fault] = []
+
+    def inspect_options(self) -> None:
+        """Hold each option's value to its specification."""
+        for name, spec in self._options.items():
+            if name in self._variables:
+                self._inspect(name, self._variables[name], spec)
+            elif spec.get("required"):
+                self._add(name, "is required and not set")
+
+    def inspect_names(self) -> None:
+        """Find names that look like the role's variables and are none."""
+        for name, value in self._variables.items():
+            if not isinstance(name, str) or name in self._options or name.startswith("__"):
+                continue
+            owner = next((role for role in self._roles if name.startswith(f"{role}_")), None)
+            # A result that a task has registered is no configuration.
+            if owner == self._role and not (isinstance(value, dict) and {"changed", "failed"} <= value.keys()):
+                self._add(name, "is not a variable of this role", origin(name), suggest_name(name, self._options))
+            elif owner is None and (meant := self._meant(name)):
+                self._add(name, "is not a variable of any role", origin(name), f"did you mean {meant}?")
+
+    def inspect_checks(self, checks: list[Any]) -> None:
+        """Evaluate the role's checks, but for those of variables that have a fault already."""
+        faulty = {re.split(r"[.\[]", fault.variable)[0] for fault in self.faults}
+        for check in checks:
+            if not isinstance(check, dict) or "that" not in check or check.keys() - {"that", "variable", "fail_msg", "fix"}:
+                raise AnsibleActionFail(f"a check of {self._role} needs 'that', and may have variable, fail_msg and fix")
+            expressions = check["that"] if isinstance(check["that"], list) else [check["that"]]
+            name = check.get("variable") or ""
+            mentioned = {name, *re.findall(r"\w+", " ".join(map(str, expressions)))}
+            if faulty.isdisjoint(mentioned):
+                self._check(name, expressions, check)
+
+    def _check(self, name: str, expressions: list[Any], check: Mapping[str, Any]) -> None:
+        spec = self._options.get(name, {})
+        try:
+            broken = [text for text in expressions if not self._templar.evaluate_conditional(text)]
+        except AnsibleError as error:
+            self._add_error(name, error, spec, f"cannot be checked by '{' and '.join(map(str, expressions))}'")
+            return
+        if not broken:
+            return
+        try:
+            why = self._templar.template(check["fail_msg"]) if "fail_msg" in check else f"does not hold: {broken[0]}"
+            fix = self._templar.template(check.get("fix", ""))
+        except AnsibleError as error:
+            self._add_error(name, error, spec, "has a fault, and its message cannot be written")
+            return
+        value = self._variables.get(name)
+        shown = show(self._templar.template(value), is_secret(spec)) if name in self._variables else ""
+        self._add(name, str(why), origin(value), str(fix), shown)
+
+    def _inspect(
+        self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = ""
+    ) -> None:
+        """Hold a value, and what is in it, to its specification. Parts are resolved one by one to find each fault."""
+        secret = secret or bool(spec.get("no_log"))
+        where = origin(value) or where
+        if not isinstance(value, dict | list):
+            try:
+                value = self._templar.template(value)
+            except AnsibleValueOmittedError:
+                if spec.get("required"):
+                    self._add(path, "is required and omitted", where)
+                return
+            except AnsibleError as error:
+                self._add_error(path, error, {"no_log": secret}, "cannot be resolved", where)
+                return
+        if problem := self._judge(value, spec, secret):
+            why, fix = problem
+            self._add(path, why, where, fix, show(value, secret or is_secret(spec)))
+        elif isinstance(value, list):
+            element = {**spec, "type": spec.get("elements", "raw"), "required": False, "default": ...}
+            for index, item in enumerate(value):
+                self._inspect(f"{path}[{index}]", item, element, secret, where)
+        elif isinstance(value, dict):
+            self._inspect_dict(path, value, spec.get("options"), secret, where)
+
+    def _inspect_dict(
+        self, path: str, value: dict[Any, Any], options: Mapping[str, Any] | None, secret: bool, where: str
+    ) -> None:
+        for name, item in value.items():
+            if options is None:
+                self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where)
+            elif name in options:
+                self._inspect(f"{path}.{name}", item, options[name], secret, where)
+            else:
+                fix = suggest_name(str(name), options) or f"known are: {', '.join(options)}"
+                self._add(f"{path}.{name}", "is not an option here", origin(name) or where, fix)
+        for name, spec in (options or {}).items():
+            if spec.get("required") and name not in value:
+                self._add(f"{path}.{name}", "is required and not set", where)
+
+    def _judge(self, value: Any, spec: Mapping[str, Any], secret: bool) -> tuple[str, str] | None:
+        """Return why a resolved value is wrong, and what to write; None where it is right."""
+        kind = spec.get("type", "str")
+        if kind not in TYPES:
+            raise AnsibleActionFail(f"preflight does not know the type {kind!r} in the specification of {self._role}")
+        if kind == "raw":
+            return None
+        accepted, words = TYPES[kind]
+        if value is None or (isinstance(value, str) and not value.strip()):
+            if "default" in spec and value == spec["default"]:
+                return None
+            what = "null" if value is None else "empty" if value == "" else "blank"
+            return f"is {what}, must be {words}", "" if spec.get("required") else "leave it out to have the default"
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
+            return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind)
+        if isinstance(value, list | dict):
+            return ("is empty and required", "") if spec.get("required") and not value else None
+        if (choices := spec.get("choices")) and value not in choices:
+            fix = "" if secret else suggest_name(str(value), map(str, choices))
+            return f"must be one of {', '.join(map(str, choices))}", fix
+        return self._judge_secret(value) if secret and isinstance(value, str) else None
+
+    @staticmethod
+    def _judge_secret(value: str) -> tuple[str, str] | None:
+        fix = "write one of your own, for example of 32 letters and digits"
+        if re.search(r"[\r\n\0]", value):
+            return "is a secret and holds a newline", "write it on one line"
+        if len(value) < SECRET_LENGTH:
+            return f"is a secret of {len(value)} characters, needs {SECRET_LENGTH}", fix
+        letters = re.sub(r"[^a-z]", "", value.lower())
+        if value.startswith("django-insecure-") or re.fullmatch(f"({KNOWN_WORDS})*", letters) or len(set(value)) < 5:
+            return "is a secret that everybody knows or can guess", fix
+        return None
+
+    def _meant(self, name: str) -> str | None:
+        """Return the role's variable that a name means whose prefix is misspelt."""
+        for known in self._options:
+            suffix = known.removeprefix(self._role)
+            prefix = name.removesuffix(suffix)
+            if prefix != name and difflib.SequenceMatcher(None, prefix, self._role).ratio() >= 0.8:
+                return known
+        return None
+
+    def _add(self, variable: str, why: str, where: str = "", fix: str = "", value: str = "") -> None:
+        self.faults.append(Fault(variable, why, value, fix, where))
+
+    def _add_error(
+        self, variable: str, error: AnsibleError, spec: Mapping[str, Any], why: str, where: str = ""
+    ) -> None:
+        """Add what templating says; of a secret only a missing name, as other messages may quote it."""
+        missing = re.search(r"'(\w+)' is undefined", str(error))
+        fix = ""
+        if isinstance(error, AnsibleUndefinedVariable) and missing:
+            why = f"refers to {missing[1]}, which is not defined"
+            if missing[1].startswith("vault_"):
+                fix = "run playbooks/secrets.yml for this inventory"
+        elif not is_secret(spec):
+            why = f"{why}: {str(error).removeprefix('Error while evaluating conditional: ')}"
+        self._add(variable, why, where, fix)
+
+
+class ActionModule(ActionBase):
+    """Collect the faults of a role's variables on this host."""
+
+    _requires_connection = False
+
+    @classmethod
+    def finalize_task_arg(cls, name: str, value: Any, templar: TemplateEngine, context: Any) -> Any:
+        """Leave the checks as they are written: each is evaluated for itself, as assert does with `that`."""
+        return value if name == "checks" else super().finalize_task_arg(name, value, templar, context)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the host's faults so far, with those of this role, as a fact."""
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "role": {"type": "str", "required": True},
+                "checks": {"type": "list", "elements": "raw", "default": []},
+            }
+        )
+        role = arguments["role"]
+        path = self._find_role(role)
+        try:
+            options = self._loader.load_from_file(str(path / "meta/argument_specs.yml"))["argument_specs"]["main"]["options"]
+        except (AnsibleError, KeyError, TypeError) as error:
+            raise AnsibleActionFail(f"{path}/meta/argument_specs.yml has no options for its entry 'main'") from error
+
+        roles = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
+        inspector = Inspector(role, roles, options or {}, variables, self._templar)
+        inspector.inspect_options()
+        inspector.inspect_names()
+        inspector.inspect_checks(arguments["checks"])
+
+        # The name of this run's temporary folder tells its faults from those of another run, which a persistent fact
+        # cache would bring back.
+        run = os.path.basename(C.DEFAULT_LOCAL_TMP)
+        host = variables["inventory_hostname"]
+        others = [
+            fault
+            for fault in variables.get("ansible_facts", {}).get(FACT, [])
+            if fault["run"] == run and fault["role"] != role
+        ]
+        faults = [{"run": run, "host": host, "role": role, **asdict(fault)} for fault in inspector.faults]
+        return result | {"changed": False, "faults": len(faults), "ansible_facts": {FACT: others + faults}}
+
+    def _find_role(self, role: str) -> Path:
+        """Return the folder of a role: beside the one that this task is in, or on Ansible's path."""
+        own = self._task._role
+        folders = [os.path.dirname(own._role_path)] if own else C.DEFAULT_ROLES_PATH
+        for folder in folders:
+            if os.path.isdir(os.path.join(folder, role)):
+                return Path(folder, role)
+        raise AnsibleActionFail(f"there is no role {role} in {', '.join(folders)}")

@@ -1,0 +1,123 @@
+"""Generate the secrets that an inventory's vault file lacks.
+
+    vault_secrets:
+      path: inventories/production/group_vars/all/vault.yml
+      secrets:
+        - {name: vault_postgresql_password, length: 32}
+
+The file is encrypted with the vault password that Ansible was given. What it holds already stays, to the letter:
+new lines are put behind it. No value leaves this plugin but into the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.parsing.vault import VaultSecret, is_encrypted, match_encrypt_secret
+from ansible.plugins.action import ActionBase
+
+ALPHABET = string.ascii_letters + string.digits
+
+
+class ActionModule(ActionBase):
+    """Add what is missing to a vault file on the control node."""
+
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Add the missing secrets, and return their names."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "path": {"type": "path", "required": True},
+                "secrets": {
+                    "type": "list",
+                    "elements": "dict",
+                    "required": True,
+                    "options": {
+                        "name": {"type": "str", "required": True},
+                        "length": {"type": "int", "default": 32},
+                    },
+                },
+            }
+        )
+        # A link to the file stays one: what it points at is replaced.
+        path = Path(os.path.realpath(self._loader.path_dwim(arguments["path"])))
+        wanted = {item["name"]: item["length"] for item in arguments["secrets"]}
+        for name, length in wanted.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                raise AnsibleActionFail(f"{name!r} cannot be the name of a variable")
+            if length < 16:
+                raise AnsibleActionFail(f"{name} would have {length} characters, needs 16 or more")
+        if not self._loader._vault.secrets:
+            raise AnsibleActionFail(
+                "no vault password is configured: give --vault-password-file or --ask-vault-pass, or set "
+                "ANSIBLE_VAULT_PASSWORD_FILE"
+            )
+
+        if path.exists():
+            text, vault_id, secret = self._read(path)
+        else:
+            text = "---\n"
+            vault_id, secret = match_encrypt_secret(self._loader._vault.secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
+        present = self._parse(text, path)
+        if empty := [name for name in wanted if name in present and present[name] in (None, "")]:
+            raise AnsibleActionFail(f"{', '.join(empty)} in {path} is empty: remove the line to have it generated")
+
+        missing = {name: length for name, length in wanted.items() if name not in present}
+        if missing and not self._task.check_mode:
+            generated = {
+                name: "".join(secrets.choice(ALPHABET) for _ in range(length)) for name, length in missing.items()
+            }
+            text = text if text.endswith("\n") else text + "\n"
+            text += "".join(f'{name}: "{value}"\n' for name, value in generated.items())
+            if self._parse(text, path) != present | generated:
+                raise AnsibleActionFail(
+                    f"lines cannot be added to {path}: write it as plain 'name: value' lines without an end mark"
+                )
+            self._write(path, self._loader._vault.encrypt(text, secret=secret, vault_id=vault_id))
+        return result | {"changed": bool(missing), "path": str(path), "added": list(missing)}
+
+    def _read(self, path: Path) -> tuple[str, str, VaultSecret]:
+        """Return the decrypted text, with the vault id and password that opened it."""
+        content = path.read_bytes()
+        if not is_encrypted(content):
+            raise AnsibleActionFail(f"{path} is not encrypted: run 'ansible-vault encrypt {path}' first")
+        try:
+            plain, vault_id, secret = self._loader._vault.decrypt_and_get_vault_id(content)
+        except AnsibleError:
+            raise AnsibleActionFail(f"{path} cannot be decrypted with the vault password that was given") from None
+        return plain.decode(), vault_id, secret
+
+    def _parse(self, text: str, path: Path) -> dict[str, Any]:
+        """Return the variables in the text. An error of the parser would quote the text, so it is not passed on."""
+        try:
+            variables = self._loader.load(text, file_name=str(path), show_content=False)
+        except AnsibleError:
+            raise AnsibleActionFail(f"what {path} holds is not valid YAML: see 'ansible-vault edit {path}'") from None
+        if not isinstance(variables, dict | None):
+            raise AnsibleActionFail(f"what {path} holds is not a list of variables and their values")
+        return dict(variables or {})
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Put the content in place whole or not at all, readable by its owner alone."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # mkstemp gives 0600.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise

@@ -1,0 +1,111 @@
+"""Filters that write secrets in the form their reader wants: PostgreSQL, systemd, a URL."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import stringprep
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ansible.errors import AnsibleFilterError
+
+SCRAM_ITERATIONS = 4096
+
+# RFC 4013, section 2.3: what no prepared string may hold (tables of RFC 3454).
+PROHIBITED = (
+    stringprep.in_table_a1,
+    stringprep.in_table_c12,
+    stringprep.in_table_c21_c22,
+    stringprep.in_table_c3,
+    stringprep.in_table_c4,
+    stringprep.in_table_c5,
+    stringprep.in_table_c6,
+    stringprep.in_table_c7,
+    stringprep.in_table_c8,
+    stringprep.in_table_c9,
+)
+
+
+def saslprep(password: str) -> str:
+    """Return the password as PostgreSQL's server and libpq prepare it (RFC 4013, with their exceptions).
+
+    They leave ASCII alone, hold the prohibitions against the mapped text before it is normalised, and take a
+    password that may not be prepared as it stands.
+    """
+    if password.isascii():
+        return password
+    mapped = "".join(
+        " " if stringprep.in_table_c12(char) else char
+        for char in password
+        if stringprep.in_table_c12(char) or not stringprep.in_table_b1(char)
+    )
+    if not mapped or any(table(char) for char in mapped for table in PROHIBITED):
+        return password
+    right_to_left = [stringprep.in_table_d1(char) for char in mapped]
+    if any(right_to_left) and (
+        not (right_to_left[0] and right_to_left[-1]) or any(stringprep.in_table_d2(char) for char in mapped)
+    ):
+        return password
+    return unicodedata.normalize("NFKC", mapped)
+
+
+def scram_sha256(password: str, user: str) -> str:
+    """Return the verifier that PostgreSQL keeps for a password: ALTER ROLE with it, and no log has the password.
+
+    RFC 5802 (SCRAM) with SHA-256 by RFC 7677. The same password and user give the same verifier, so a run that
+    changes nothing is seen as such; for that the salt comes from them. As a server tells the salt to whoever asks,
+    it is derived by scrypt: guessing a password from it costs far more than guessing from the verifier.
+    """
+    if not isinstance(password, str) or not password or "\0" in password:
+        raise AnsibleFilterError("scram_sha256 wants a password that is text and not empty")
+    secret = saslprep(password).encode()
+    salt = hashlib.scrypt(secret, salt=b"slipway scram-sha-256 salt\0" + user.encode(), n=2**14, r=8, p=1, dklen=16)
+    salted_password = hashlib.pbkdf2_hmac("sha256", secret, salt, SCRAM_ITERATIONS)
+    client_key = hmac.digest(salted_password, b"Client Key", "sha256")
+    stored_key = hashlib.sha256(client_key).digest()
+    server_key = hmac.digest(salted_password, b"Server Key", "sha256")
+    encoded = [base64.b64encode(part).decode("ascii") for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
+
+
+def environment_file(variables: Mapping[str, Any]) -> str:
+    """Return the lines of a file for systemd's EnvironmentFile=, each value exactly as given.
+
+    Within double quotes systemd (src/basic/env-file.c) and a POSIX shell take all characters as they are but for
+    the four that a backslash escapes, so the same file serves both. systemd drops a value with control characters.
+    """
+    if not isinstance(variables, Mapping):
+        raise AnsibleFilterError("environment_file wants a dictionary of names and values")
+    lines = []
+    for name, value in variables.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise AnsibleFilterError(f"{name!r} cannot be the name of an environment variable")
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, int | float):
+            value = str(value)
+        if not isinstance(value, str):
+            raise AnsibleFilterError(f"the value of {name} is not text, a number or a boolean")
+        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+            raise AnsibleFilterError(f"the value of {name} holds a newline or another control character")
+        escaped = re.sub(r'(["\\$`])', r"\\\1", value)
+        lines.append(f'{name}="{escaped}"\n')
+    return "".join(lines)
+
+
+def url_quote(text: str) -> str:
+    """Return text percent-encoded for any part of a URL; Jinja's urlencode leaves "/" as it is."""
+    return quote(text, safe="")
+
+
+class FilterModule:
+    """Names the filters to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., str]]:
+        """Return the filters by name."""
+        return {"scram_sha256": scram_sha256, "environment_file": environment_file, "url_quote": url_quote}

@@ -1,0 +1,97 @@
+"""What our modules ask of systemd: the state of a unit, its files, its last words."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+
+from ansible.module_utils.basic import AnsibleModule
+
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+)
+UP = ("active", "reloading", "activating")
+JOURNAL_LINES = 25
+
+
+def files_digest(paths: Iterable[str], salt: str = "") -> str:
+    """Return the SHA-256 (hex) of the names and contents of `paths`, directories taken with all that is in them.
+
+    A path that is missing counts as such: when it appears, the digest changes.
+    """
+    digest = hashlib.sha256(salt.encode())
+    for path in sorted(set(paths)):
+        if os.path.isdir(path):
+            files = sorted(os.path.join(top, name) for top, _, names in os.walk(path) for name in names)
+        else:
+            files = [path]
+        for file in files:
+            digest.update(b"\0" + file.encode())
+            if os.path.isfile(file):
+                with open(file, "rb") as content:
+                    digest.update(b"\0" + hashlib.sha256(content.read()).digest())
+    return digest.hexdigest()
+
+
+def write_atomically(path: str, content: bytes, mode: int = 0o644, group: int = 0) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one; owner root, group `group` (gid)."""
+    temporary = f"{path}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchown(descriptor, 0, group)
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    os.replace(temporary, path)
+
+
+class Systemd:
+    """systemctl and journalctl by the module's own runner; errors end the module with the unit's journal."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.systemctl = module.get_bin_path("systemctl", required=True)
+
+    def show(self, unit: str) -> dict[str, str]:
+        """Return the PROPERTIES of `unit`; a unit that does not exist has LoadState `not-found`."""
+        _, out, _ = self.module.run_command(
+            [self.systemctl, "show", f"--property={','.join(PROPERTIES)}", unit], check_rc=True
+        )
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def unit_files(self, unit: str) -> list[str]:
+        """Return the paths of the unit's file and drop-ins."""
+        shown = self.show(unit)
+        return [path for path in [shown["FragmentPath"], *shown["DropInPaths"].split()] if path]
+
+    def is_up(self, unit: str) -> bool:
+        """Tell whether `unit` runs or is on its way there."""
+        return self.show(unit)["ActiveState"] in UP
+
+    def try_run(self, *arguments: str) -> tuple[bool, str]:
+        """Run systemctl with `arguments`; return whether it succeeded, and what it said."""
+        code, out, err = self.module.run_command([self.systemctl, *arguments])
+        return code == 0, (err or out).strip()
+
+    def run(self, *arguments: str) -> None:
+        """Run systemctl with `arguments`, the last of which is the unit, or end the module with the unit's journal."""
+        done, said = self.try_run(*arguments)
+        if not done:
+            self.module.fail_json(
+                msg=f"systemctl {' '.join(arguments)} failed: {said}", journal=self.journal(arguments[-1])
+            )
+
+    def journal(self, unit: str) -> list[str]:
+        """Return the last lines that `unit` wrote."""
+        _, out, _ = self.module.run_command(
+            ["journalctl", "--unit", unit, "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"]
+        )
+        return out.splitlines()

@@ -1,0 +1,71 @@
+#!/usr/bin/python
+"""Hold one folder equal to the static files of all kept releases."""
+
+from __future__ import annotations
+
+import filecmp
+import glob
+import os
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: static_union
+short_description: Hold one folder equal to the static files of all kept releases
+description:
+  - Pages of the previous release, in a browser or in a cache, ask for its static files after the new one serves. So the folder that
+    Nginx serves holds the files of all complete releases; where two have a file of one name, that of the named release wins.
+options:
+  directory: {description: The folder of the releases., type: path, required: true}
+  release: {description: The release whose files win., type: path, required: true}
+  destination: {description: The folder to hold equal., type: path, required: true}
+  subdirectory: {description: Where a release has its static files., type: str, default: static}
+author: Slipway contributors
+"""
+
+
+def files_below(folder: str) -> dict[str, str]:
+    """Return the files below `folder`: path relative to it, and full path."""
+    return {
+        os.path.relpath(os.path.join(top, name), folder): os.path.join(top, name)
+        for top, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "release": {"type": "path", "required": True},
+            "destination": {"type": "path", "required": True},
+            "subdirectory": {"type": "str", "default": "static"},
+        },
+        supports_check_mode=True,
+    )
+    destination = module.params["destination"]
+    markers = sorted(glob.glob(f"{module.params['directory']}/*/.complete"), key=os.path.getmtime)
+    wanted: dict[str, str] = {}
+    for release in [*(os.path.dirname(marker) for marker in markers), module.params["release"]]:
+        wanted.update(files_below(os.path.join(release, module.params["subdirectory"])))
+    present = files_below(destination)
+
+    written = [name for name in wanted if name not in present or not filecmp.cmp(wanted[name], present[name])]
+    removed = sorted(present.keys() - wanted.keys())
+    if not module.check_mode:
+        for name in written:
+            target = os.path.join(destination, name)
+            os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+            # The time is copied too: it is what Last-Modified says, and must be the same on every edge host.
+            shutil.copy2(wanted[name], f"{target}.new")
+            os.chmod(f"{target}.new", 0o644)
+            os.replace(f"{target}.new", target)
+        for name in removed:
+            os.unlink(os.path.join(destination, name))
+    module.exit_json(changed=bool(written or removed), written=len(written), removed=len(removed))
+
+
+if __name__ == "__main__":
+    main()
