@@ -94,9 +94,13 @@ def show(value: Any, secret: bool) -> str:
 
 def suggest_type(value: Any, kind: str) -> str:
     """Say how the value would have to be written."""
-    text = value.strip() if isinstance(value, str) else None
-    if text is None:
-        return f'write it in quotes: "{value}"' if kind in ("str", "path") and isinstance(value, int | float) else ""
+    if kind in ("str", "path"):
+        if isinstance(value, bool):
+            return "write it in quotes: without them YAML takes yes, no, on and off for true or false"
+        return f'write it in quotes: "{value}"' if isinstance(value, int | float) else ""
+    if not isinstance(value, str):
+        return ""
+    text = value.strip()
     if kind == "list":
         return f"write a list: [{', '.join(part.strip() for part in text.split(',') if part.strip())}]"
     if kind == "bool" and text.lower() in ("yes", "on", "true", "1", "no", "off", "false", "0"):
@@ -210,7 +214,8 @@ class Inspector:
             why, fix = problem
             self._add(path, why, where, fix, show(value, secret or is_secret(spec)))
         elif isinstance(value, list):
-            element = {**spec, "type": spec.get("elements", "raw"), "required": False, "default": ...}
+            element = {name: spec[name] for name in ("choices", "options") if name in spec}
+            element["type"] = spec.get("elements", "raw")
             for index, item in enumerate(value):
                 self._inspect(f"{path}[{index}]", item, element, secret, where)
         elif isinstance(value, dict):
@@ -243,7 +248,7 @@ class Inspector:
             if "default" in spec and value == spec["default"]:
                 return None
             what = "null" if value is None else "empty" if value == "" else "blank"
-            return f"is {what}, must be {words}", "" if spec.get("required") else "leave it out to have the default"
+            return f"is {what}, must be {words}", "leave it out to have the default" if "default" in spec else ""
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
             return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind)
         if isinstance(value, list | dict):
