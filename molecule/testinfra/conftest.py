@@ -1,0 +1,170 @@
+"""What the tests of deployed hosts share: the site over HTTP, its secrets, the control node."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+from testinfra.host import Host
+
+PROJECT = Path(__file__).resolve().parents[2]
+APP = "slipway"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what kills or restarts something after all that only looks."""
+    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30, what: str = "") -> float:
+    """Wait until `condition` holds and return how long it took, in seconds; fail when it does not in time."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > seconds:
+            pytest.fail(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.2)
+    return time.monotonic() - start
+
+
+@dataclass
+class Site:
+    """The site of one host, as a visitor sees it."""
+
+    url: str
+
+    def get(self, path: str, **options: object) -> requests.Response:
+        """Ask for a page, on a connection of its own."""
+        return requests.get(self.url + path, timeout=15, **options)
+
+    def answers(self) -> bool:
+        """Tell whether the site works as a whole: a page comes, and all services are there."""
+        try:
+            return self.get("/").status_code == 200 and self.get("/readyz").status_code == 200
+        except requests.RequestException:
+            return False
+
+    def post_form(self, path: str, fields: dict[str, str]) -> requests.Response:
+        """Fill in the form at `path` and send it, as a browser does."""
+        with requests.Session() as browser:
+            page = browser.get(self.url + path, timeout=15)
+            token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+            assert token, f"{path} has no form"
+            form = {"csrfmiddlewaretoken": token[1], **fields}
+            return browser.post(self.url + path, data=form, timeout=30, headers={"Referer": self.url + path})
+
+    def register(self) -> str:
+        """Register a user whom nobody else has and return the email address."""
+        name = f"reader{secrets.token_hex(6)}"
+        password = secrets.token_urlsafe(16)
+        fields = {"username": name, "email": f"{name}@example.com", "password1": password, "password2": password}
+        answer = self.post_form("/accounts/register/", fields)
+        assert answer.status_code == 200, answer.text[:500]
+        assert answer.history, f"the form came back: {answer.text[:3000]}"
+        return fields["email"]
+
+
+@pytest.fixture(scope="module")
+def inventory(host: Host) -> dict[str, str]:
+    """Return what the inventory says of the host; templates are not resolved, secrets are plain."""
+    return host.ansible.get_variables()
+
+
+@pytest.fixture(scope="module")
+def site(inventory: dict[str, str]) -> Site:
+    """Return the site of the host."""
+    return Site(f"http://{inventory['ansible_host']}")
+
+
+@pytest.fixture(scope="module")
+def manage(host: Host) -> Callable[..., str]:
+    """Return a function that runs a management command on the host and returns what it prints."""
+
+    def run(*arguments: str) -> str:
+        return host.check_output(" ".join([f"{APP}-manage", *("%s" for _ in arguments)]), *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def playbook() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a playbook of the project from this machine against Molecule's inventory."""
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        inventory = os.environ.get("SLIPWAY_TEST_INVENTORY", str(PROJECT / "inventories/molecule"))
+        command = ["ansible-playbook", "-i", inventory, str(PROJECT / "playbooks" / name), *arguments]
+        return subprocess.run(
+            command, cwd=PROJECT, env=os.environ | {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")} | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def recap(output: str) -> dict[str, dict[str, int]]:
+    """Return the recap of a playbook's output: host, and its counts by name."""
+    lines = re.findall(r"^(\S+)\s+: (ok=\d+ .*)$", output, flags=re.MULTILINE)
+    return {host: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", counts)} for host, counts in lines}
+
+
+def journal(host: Host, unit: str, lines: int = 30) -> str:
+    """Return the last lines that a unit wrote, for the message of a failing test."""
+    return host.run("journalctl -u %s -n %s --no-pager -o cat", unit, str(lines)).stdout
+
+
+def main_pid(host: Host, unit: str) -> int:
+    """Return the pid of a unit's main process, 0 when it has none."""
+    return int(host.check_output("systemctl show -P MainPID %s", unit))
+
+
+def live_unit(host: Host, service: str) -> str:
+    """Return the unit of the slot of `service` (web, celery-default, ...) that works now."""
+    slot = host.check_output("readlink /srv/%s/slots/%s/live", APP, service)
+    return f"{APP}-{service}@{slot}.service"
+
+
+@pytest.fixture
+def worker_stopped(host: Host) -> Iterator[None]:
+    """Keep the host's Celery worker stopped during the test."""
+    host.check_output("systemctl stop %s-celery-default", APP)
+    yield
+    host.check_output("systemctl start %s-celery-default", APP)
+
+
+def redis_command(host: Host, inventory: dict[str, str], instance: str, *command: str, user: str = "admin") -> str:
+    """Run a Redis command as one of the users; return what Redis says, errors too."""
+    port = {"broker": 6379, "cache": 6380}[instance]
+    password = {
+        "admin": inventory["vault_redis_admin_password"],
+        "celery": inventory["vault_redis_broker_password"],
+        "django": inventory["vault_redis_cache_password"],
+    }[user]
+    return redis_as(host, port, user, password, *command)
+
+
+def redis_as(host: Host, port: int, user: str, password: str, *command: str) -> str:
+    """Run a Redis command as `user` with `password`; return what Redis says, errors too."""
+    words = " ".join("%s" for _ in command)
+    result = host.run(
+        f"REDISCLI_AUTH=%s redis-cli -p %s --user %s --no-auth-warning {words} 2>&1", password, str(port), user, *command
+    )
+    return result.stdout.strip()
+
+
+def mail_to(host: Host, address: str) -> int:
+    """Return how many mails to `address` the worker has delivered."""
+    found = host.run("grep -rlF -- %s /var/lib/%s/mail", f"To: {address}", APP).stdout.split()
+    return sum(int(host.check_output("grep -cF -- %s %s", f"To: {address}", path)) for path in found)
+
+
+def to_json(text: str) -> object:
+    """Return the last line of `text` as JSON."""
+    return json.loads(text.strip().splitlines()[-1])

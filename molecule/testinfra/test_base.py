@@ -1,0 +1,45 @@
+"""The base of every host: user, folders, sandbox, journal."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import APP, live_unit, main_pid
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://all"]
+
+
+def test_app_user_cannot_log_in(host: Host) -> None:
+    user = host.user(APP)
+    assert user.shell == "/usr/sbin/nologin"
+    assert host.run("runuser --login %s --command true", APP).failed
+    assert host.check_output("getent shadow %s", APP).split(":")[1].startswith("!")
+
+
+def test_journal_is_bounded(host: Host) -> None:
+    assert "SystemMaxUse=1G" in host.check_output("systemd-analyze cat-config systemd/journald.conf").splitlines()
+    changed = host.file("/etc/systemd/journald.conf.d/slipway.conf").mtime.timestamp()
+    started = host.check_output("date +%s -d \"$(systemctl show -P ActiveEnterTimestamp systemd-journald)\"")
+    assert int(started) >= int(changed), "journald runs without the bound"
+
+
+@pytest.mark.parametrize("service", ["web", "celery-default", "celery-beat"])
+def test_services_are_confined(host: Host, service: str) -> None:
+    unit = live_unit(host, service)
+    pid = str(main_pid(host, unit))
+    assert host.check_output("ps -o user= -p %s", pid) == APP
+    inside = "nsenter -t %s -m setpriv --reuid %s --regid %s --clear-groups "
+    assert host.run(inside + "touch /var/lib/%s/probe", pid, APP, APP, APP).succeeded, "its own state is writable"
+    host.check_output("rm /var/lib/%s/probe", APP)
+    # Root may write where permissions forbid; a file system that is read-only stops it all the same.
+    for path in (f"/srv/{APP}/probe", "/etc/probe", "/usr/probe"):
+        written = host.run("nsenter -t %s -m touch %s", pid, path)
+        assert written.failed and "Read-only file system" in written.stderr, f"{unit} can write to {path}"
+    assert host.run("nsenter -t %s -m ls /root/.bashrc", pid).failed, "home folders are hidden"
+    status = host.check_output("cat /proc/%s/status", pid)
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+    assert "CapBnd:\t0000000000000000" in status
+
+
+def test_no_unit_has_failed(host: Host) -> None:
+    assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""

@@ -1,0 +1,42 @@
+"""Celery: tasks that a visitor's action starts are done."""
+
+from __future__ import annotations
+
+from conftest import APP, Site, journal, live_unit, mail_to, wait_until
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://worker"]
+
+
+def test_registration_sends_one_welcome_mail(host: Host, site: Site) -> None:
+    address = site.register()
+    try:
+        wait_until(lambda: mail_to(host, address) > 0, what=f"a mail to {address}")
+    except BaseException:
+        print(journal(host, live_unit(host, "celery-default")))
+        raise
+    assert mail_to(host, address) == 1
+
+
+def test_registration_twice_is_refused(site: Site) -> None:
+    address = site.register()
+    name = address.split("@")[0]
+    fields = {"username": name, "email": address, "password1": "a-pass-phrase-9", "password2": "a-pass-phrase-9"}
+    answer = site.post_form("/accounts/register/", fields)
+    assert not answer.history and "already" in answer.text
+
+
+def test_beat_runs_once(host: Host) -> None:
+    running = host.check_output("systemctl list-units --plain --no-legend --state=active '%s-celery-beat@*'", APP)
+    assert len(running.splitlines()) == 1
+
+
+def test_worker_is_ready_when_systemd_says_so(host: Host) -> None:
+    unit = live_unit(host, "celery-default")
+    assert host.check_output("systemctl show -P Type %s", unit) == "notify"
+    assert "ready." in journal(host, unit, 200)
+
+
+def test_stop_time_covers_the_longest_task(host: Host) -> None:
+    unit = live_unit(host, "celery-default")
+    assert host.check_output("systemctl show -P TimeoutStopUSec %s", unit) == "5min 15s"

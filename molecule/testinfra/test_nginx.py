@@ -1,0 +1,98 @@
+"""Nginx: what it serves itself, what it passes on, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+from conftest import APP, Site
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://edge"]
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@pytest.fixture(scope="module")
+def stylesheet(site: Site) -> str:
+    """Return the path of the page's stylesheet, with its fingerprint."""
+    found = re.search(r'href="(/static/[^"]+\.[0-9a-f]{12}\.css)"', site.get("/").text)
+    assert found, "the page names no stylesheet with a fingerprint"
+    return found[1]
+
+
+def test_fingerprinted_file_is_immutable(site: Site, stylesheet: str) -> None:
+    answer = site.get(stylesheet)
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["Content-Type"].startswith("text/css")
+
+
+def test_plain_file_is_not(site: Site, stylesheet: str) -> None:
+    answer = site.get(re.sub(r"\.[0-9a-f]{12}\.", ".", stylesheet))
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "public, max-age=3600"
+
+
+def test_missing_file_is_not_kept(site: Site) -> None:
+    answer = site.get("/static/site.0123456789ab.css")
+    assert answer.status_code == 404
+    assert "Cache-Control" not in answer.headers
+
+
+@pytest.mark.parametrize("where", ["page", "fingerprinted file", "plain file", "missing file"])
+def test_security_headers(site: Site, stylesheet: str, where: str) -> None:
+    path = {
+        "page": "/",
+        "fingerprinted file": stylesheet,
+        "plain file": "/static/site.css",
+        "missing file": "/static/none",
+    }[where]
+    headers = requests.get(site.url + path, timeout=15).headers
+    # Twice the same header comes as one with a comma.
+    assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+
+
+def test_version_is_not_told(site: Site) -> None:
+    assert site.get("/").headers["Server"] == "nginx"
+
+
+def test_text_is_compressed(site: Site, stylesheet: str) -> None:
+    assert site.get(stylesheet, headers={"Accept-Encoding": "gzip"}).headers["Content-Encoding"] == "gzip"
+
+
+def test_unknown_host_gets_no_answer(site: Site) -> None:
+    with pytest.raises(requests.ConnectionError):
+        site.get("/", headers={"Host": "evil.example"})
+
+
+def test_uploads_cannot_be_pages(host: Host, site: Site) -> None:
+    path = f"/srv/{APP}/media/probe.html"
+    host.check_output("echo '<script>alert(1)</script>' >%s && chmod 644 %s", path, path)
+    try:
+        answer = site.get("/media/probe.html")
+    finally:
+        host.check_output("rm %s", path)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+
+
+def test_large_body_is_refused(site: Site) -> None:
+    assert requests.post(site.url + "/accounts/login/", data=b"x" * (11 * 2**20), timeout=15).status_code == 413
+
+
+def test_refuses_a_broken_configuration_and_goes_on(host: Host, site: Site) -> None:
+    broken = "/etc/nginx/conf.d/zz-broken.conf"
+    host.check_output("echo 'server {' >%s", broken)
+    try:
+        assert host.run("systemctl reload nginx").failed
+        assert site.get("/").status_code == 200
+    finally:
+        host.check_output("rm %s", broken)
+    assert host.run("systemctl reload nginx").succeeded

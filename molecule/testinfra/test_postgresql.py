@@ -1,0 +1,72 @@
+"""PostgreSQL: who gets in, who does not, and what it is tuned to."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import APP
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://database"]
+
+
+def login(host: Host, password: str, user: str = APP, database: str = APP, statement: str = "SELECT 1"):  # noqa: ANN201 (testinfra's)
+    """Log in over TCP as the application does."""
+    return host.run("PGPASSWORD=%s psql -h 127.0.0.1 -U %s -d %s -Atc %s", password, user, database, statement)
+
+
+def ask(host: Host, statement: str) -> str:
+    """Ask the application's database as the superuser."""
+    return host.check_output("runuser -u postgres -- psql -d %s -Atc %s", APP, statement)
+
+
+@pytest.fixture(scope="module")
+def password(inventory: dict[str, str]) -> str:
+    return inventory["vault_postgresql_password"]
+
+
+def test_application_logs_in(host: Host, password: str) -> None:
+    assert login(host, password).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("case", ["wrong password", "superuser", "other database"])
+def test_others_are_refused(host: Host, password: str, case: str) -> None:
+    result = {
+        "wrong password": lambda: login(host, "not the password"),
+        "superuser": lambda: login(host, password, user="postgres"),
+        "other database": lambda: login(host, password, database="postgres"),
+    }[case]()
+    assert result.failed
+    assert ("authentication failed" if case == "wrong password" else "no pg_hba.conf entry") in result.stderr
+
+
+def test_application_is_no_superuser(host: Host, password: str) -> None:
+    refused = login(host, password, statement="ALTER SYSTEM SET fsync = off")
+    assert refused.failed and "permission denied" in refused.stderr
+    assert login(host, password, statement="CREATE DATABASE other").failed
+
+
+def test_only_a_verifier_is_stored(host: Host) -> None:
+    assert ask(host, f"SELECT rolpassword FROM pg_authid WHERE rolname = '{APP}'").startswith("SCRAM-SHA-256$4096:")
+
+
+def test_listens_on_loopback_only(host: Host) -> None:
+    addresses = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines() if line.split()[3].endswith(":5432")}
+    assert addresses == {"127.0.0.1:5432"}
+
+
+def test_cluster_is_sound(host: Host) -> None:
+    assert ask(host, "SHOW data_checksums") == "on"
+    assert ask(host, "SHOW server_encoding") == "UTF8"
+    assert ask(host, "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()") == "UTF8"
+
+
+def test_is_tuned_to_its_share_of_memory(host: Host) -> None:
+    # 40 of 100 parts of 4096 MiB; of them a quarter, and three quarters (pgtune).
+    assert ask(host, "SHOW shared_buffers") == "409MB"
+    assert ask(host, "SHOW effective_cache_size") == "1228MB"
+    assert ask(host, "SELECT count(*) FROM pg_settings WHERE pending_restart") == "0"
+    assert ask(host, "SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == "0"
+
+
+def test_extensions_are_there(host: Host) -> None:
+    assert int(ask(host, "SELECT count(*) FROM pg_stat_statements")) > 0

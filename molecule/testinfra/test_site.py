@@ -1,0 +1,54 @@
+"""The site as visitors and editors use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from conftest import APP, Site
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://edge"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def articles(host: Host) -> None:
+    """Fill the site as the demonstration does."""
+    said = host.check_output("%s-manage seed_demo --admin admin", APP)
+    assert re.search(r"^seed_demo: (created|nothing to do)", said, flags=re.MULTILINE)
+
+
+def test_front_page_shows_posts_of_the_database(host: Host, site: Site, manage: Callable[..., str]) -> None:
+    title = host.check_output(
+        "runuser -u postgres -- psql -d %s -Atc %s",
+        APP,
+        "SELECT title FROM blog_post WHERE status = 'published' ORDER BY published_at DESC, id DESC LIMIT 1",
+    )
+    assert title and title in site.get("/").text.replace("&#x27;", "'").replace("&amp;", "&")
+
+
+def test_post_page_with_its_comments(site: Site) -> None:
+    path = re.search(r'href="(/posts/[^"/]+/)"', site.get("/posts/").text)
+    assert path
+    page = site.get(path[1])
+    assert page.status_code == 200 and "<article" in page.text
+
+
+def test_unknown_post_is_not_found(site: Site) -> None:
+    assert site.get("/posts/no-such-post/").status_code == 404
+
+
+def test_seeding_twice_adds_nothing(manage: Callable[..., str]) -> None:
+    assert manage("seed_demo", "--admin", "admin").splitlines()[-1].startswith("seed_demo: nothing to do")
+
+
+def test_editor_logs_in(site: Site, inventory: dict[str, str]) -> None:
+    fields = {"username": "admin", "password": inventory["vault_demo_admin_password"], "next": "/admin/"}
+    answer = site.post_form("/admin/login/", fields)
+    assert answer.status_code == 200 and "Log out" in answer.text
+
+
+def test_editor_with_a_wrong_password_does_not(site: Site) -> None:
+    answer = site.post_form("/admin/login/", {"username": "admin", "password": "wrong", "next": "/admin/"})
+    assert not answer.history and "Log out" not in answer.text
