@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the table of variables into each role's README.md, from the role's argument specification.
 
-The table stands between two comments, `variables: begin` and `variables: end`; nothing else is touched. With --check
-nothing is written, and the exit status is 1 when a table is not what the specification says.
+The table stands between two comments, `variables: begin` and `variables: end`; nothing else is touched. With
+--check nothing is written, and the exit status is 1 when a table is not what the specification says.
 """
 
 from __future__ import annotations

@@ -154,7 +154,11 @@ def redis_as(host: Host, port: int, user: str, password: str, *command: str) -> 
     """Run a Redis command as `user` with `password`; return what Redis says, errors too."""
     words = " ".join("%s" for _ in command)
     result = host.run(
-        f"REDISCLI_AUTH=%s redis-cli -p %s --user %s --no-auth-warning {words} 2>&1", password, str(port), user, *command
+        f"REDISCLI_AUTH=%s redis-cli -p %s --user %s --no-auth-warning {words} 2>&1",
+        password,
+        str(port),
+        user,
+        *command,
     )
     return result.stdout.strip()
 

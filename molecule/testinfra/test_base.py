@@ -19,7 +19,7 @@ def test_app_user_cannot_log_in(host: Host) -> None:
 def test_journal_is_bounded(host: Host) -> None:
     assert "SystemMaxUse=1G" in host.check_output("systemd-analyze cat-config systemd/journald.conf").splitlines()
     changed = host.file("/etc/systemd/journald.conf.d/slipway.conf").mtime.timestamp()
-    started = host.check_output("date +%s -d \"$(systemctl show -P ActiveEnterTimestamp systemd-journald)\"")
+    started = host.check_output('date +%s -d "$(systemctl show -P ActiveEnterTimestamp systemd-journald)"')
     assert int(started) >= int(changed), "journald runs without the bound"
 
 

@@ -16,7 +16,9 @@ def test_release_is_complete_and_closed(host: Host) -> None:
     release = host.file(f"/srv/{APP}/current").linked_to
     assert release.startswith(f"{RELEASES}/")
     assert host.file(f"{release}/.complete").exists
-    assert host.check_output("find %s -path '*/static' -prune -o ! -user root -print", release) == "", "the application owns its code"
+    assert host.check_output("find %s -path '*/static' -prune -o ! -user root -print", release) == "", (
+        "the application owns its code"
+    )
     assert host.check_output("find %s -perm -o=w ! -type l", release) == ""
 
 
@@ -35,7 +37,10 @@ def test_environment_arrives_as_written(manage: Callable[..., str], inventory: d
 
 
 def test_management_command_takes_arguments_as_written(manage: Callable[..., str]) -> None:
-    assert manage("shell", "-c", "print('$HOME ${x} 100% \"q\" \\\\ ' + 'ä')").strip().splitlines()[-1] == '$HOME ${x} 100% "q" \\ ä'
+    assert (
+        manage("shell", "-c", "print('$HOME ${x} 100% \"q\" \\\\ ' + 'ä')").strip().splitlines()[-1]
+        == '$HOME ${x} 100% "q" \\ ä'
+    )
 
 
 def test_management_command_runs_as_the_app(manage: Callable[..., str]) -> None:

@@ -27,8 +27,8 @@ def test_systemd_holds_the_socket(host: Host) -> None:
 
 def test_only_nginx_reaches_the_socket(host: Host) -> None:
     ask = "import socket; socket.socket(socket.AF_UNIX).connect('/run/%s/web.sock')"
-    assert host.run(f"runuser -u www-data -- python3 -c \"{ask}\"", APP).succeeded
-    assert host.run(f"runuser -u nobody -- python3 -c \"{ask}\"", APP).failed
+    assert host.run(f'runuser -u www-data -- python3 -c "{ask}"', APP).succeeded
+    assert host.run(f'runuser -u nobody -- python3 -c "{ask}"', APP).failed
 
 
 def test_health(site: Site) -> None:

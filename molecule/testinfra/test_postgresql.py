@@ -50,14 +50,18 @@ def test_only_a_verifier_is_stored(host: Host) -> None:
 
 
 def test_listens_on_loopback_only(host: Host) -> None:
-    addresses = {line.split()[3] for line in host.check_output("ss -Hltn").splitlines() if line.split()[3].endswith(":5432")}
+    addresses = {
+        line.split()[3] for line in host.check_output("ss -Hltn").splitlines() if line.split()[3].endswith(":5432")
+    }
     assert addresses == {"127.0.0.1:5432"}
 
 
 def test_cluster_is_sound(host: Host) -> None:
     assert ask(host, "SHOW data_checksums") == "on"
     assert ask(host, "SHOW server_encoding") == "UTF8"
-    assert ask(host, "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()") == "UTF8"
+    assert (
+        ask(host, "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()") == "UTF8"
+    )
 
 
 def test_is_tuned_to_its_share_of_memory(host: Host) -> None:

@@ -54,7 +54,9 @@ def test_requests_wait_while_gunicorn_is_dead(host: Host, site: Site) -> None:
     assert site.get("/healthz").status_code == 200, "the socket refused what it should have kept"
 
 
-def test_queued_tasks_survive_the_broker(host: Host, site: Site, inventory: dict[str, str], worker_stopped: None) -> None:
+def test_queued_tasks_survive_the_broker(
+    host: Host, site: Site, inventory: dict[str, str], worker_stopped: None
+) -> None:
     addresses = [site.register() for _ in range(5)]
     before = redis_command(host, inventory, "broker", "info", "server")
     host.check_output("systemctl kill --signal KILL redis-server@broker")

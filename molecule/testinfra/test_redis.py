@@ -22,7 +22,10 @@ testinfra_hosts = ["ansible://redis"]
     ],
 )
 def test_settings(host: Host, inventory: dict[str, str], instance: str, setting: str, value: str) -> None:
-    assert redis_command(host, inventory, instance, "config", "get", setting).split("\n") == [setting, *([value] if value else [])]
+    assert redis_command(host, inventory, instance, "config", "get", setting).split("\n") == [
+        setting,
+        *([value] if value else []),
+    ]
 
 
 @pytest.mark.parametrize("port", [6379, 6380])
@@ -62,7 +65,14 @@ def test_django_may(host: Host, inventory: dict[str, str], command: tuple[str, .
 
 @pytest.mark.parametrize(
     "command",
-    [("flushall",), ("keys", "*"), ("config", "set", "save", "1 1"), ("acl", "list"), ("shutdown",), ("subscribe", "x")],
+    [
+        ("flushall",),
+        ("keys", "*"),
+        ("config", "set", "save", "1 1"),
+        ("acl", "list"),
+        ("shutdown",),
+        ("subscribe", "x"),
+    ],
     ids=" ".join,
 )
 def test_django_may_not(host: Host, inventory: dict[str, str], command: tuple[str, ...]) -> None:

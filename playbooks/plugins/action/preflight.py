@@ -5,22 +5,23 @@ In a role's tasks/preflight.yml:
     preflight:
       role: postgresql
       checks:
-        - that: postgresql_port >= 1 and postgresql_port <= 65535    # an expression, or a list that must all hold
-          variable: postgresql_port                                  # left out for a check of the host itself
-          fail_msg: "must be a port from 1 to 65535"                 # may be a template
-          fix: "leave it out to have 5432"                           # optional
+        - that: 1 <= postgresql_port <= 65535          # an expression, or a list that must all hold
+          variable: postgresql_port                    # left out for a check of the host itself
+          fail_msg: "must be a port from 1 to 65535"   # may be a template
+          fix: "leave it out to have 5432"             # optional
 
-It changes nothing, opens no connection and does not fail: the faults are added to the host's fact __preflight_faults,
-and preflight_report refuses them all at once. Ansible's own validation is not enough for that. It converts ("80" is a
-port, "a,b" a list), lets blank values and misspelt names pass, and stops at the role where it finds the first fault.
+It changes nothing, opens no connection and does not fail: the faults are added to the host's fact
+__preflight_faults, and preflight_report refuses them all at once. Ansible's own validation is not enough for
+that. It converts ("80" is a port, "a,b" a list), lets blank values and misspelt names pass, and stops at the
+role where it finds the first fault.
 
 What the specification (meta/argument_specs.yml, entry `main`) means here:
 - A type is a type: nothing is converted.
-- An empty value (null, "" or blanks) is a fault, unless it is the specification's own default, which gives it a
-  meaning. An empty list or dictionary is one only where the option is required.
-- `no_log: true` marks a secret: its value is not shown, must be long, and must not be one that everybody knows.
-- A variable with the role's prefix that the specification does not know is a fault; names that start with "__" are
-  internal and left alone. Where the prefixes of two roles fit, the longer one owns the variable.
+- An empty value (null, "" or blanks) is a fault, unless it is the specification's own default, which gives it
+  a meaning. An empty list or dictionary is one only where the option is required.
+- `no_log: true` marks a secret: its value is not shown, must be long and not one that everybody knows.
+- A variable with the role's prefix that the specification does not know is a fault; names with "__" in front
+  are internal and left alone. Where the prefixes of two roles fit, the longer one owns the variable.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
-from ansible._internal._datatag._tags import Origin  # the file and line of a value: there is no public way to them
+
+# The file and line of a value: there is no public way to them.
+from ansible._internal._datatag._tags import Origin
 from ansible._internal._templating._engine import TemplateEngine
 from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
 from ansible.plugins.action import ActionBase
@@ -45,10 +48,12 @@ FACT = "__preflight_faults"
 SECRET_LENGTH = 16
 # A secret made of nothing but these words is one that stands in somebody's manual.
 KNOWN_WORDS = (
-    "a|the|my|your|this|it|to|is|not|please|put|in|here|change|changed|changeme|replace|me|set|todo|fixme|"
-    "password|passwd|pass|passphrase|secret|secrets|token|key|value|string|default|example|sample|placeholder|"
-    "dummy|insecure|unsafe|test|testing|demo|admin|root|user|django|postgres|postgresql|redis|letmein|qwerty|x+"
+    "a|the|my|your|this|it|to|is|not|please|put|in|here|change|changed|replace|me|set|todo|fix|x|qwerty|"
+    "password|passwd|pass|passphrase|secret|secrets|token|key|value|string|default|example|sample|dummy|"
+    "placeholder|insecure|unsafe|test|testing|demo|admin|root|user|django|postgres|postgresql|redis|letmein"
 )
+# What templating puts before the words that a role or an inventory has for a fault.
+NOISE = re.compile(r"^Error while evaluating conditional: |The filter plugin '[\w.]+\.mandatory' failed: ")
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "path": ((str,), "a path"),
@@ -105,8 +110,10 @@ def suggest_type(value: Any, kind: str) -> str:
         return f"write a list: [{', '.join(part.strip() for part in text.split(',') if part.strip())}]"
     if kind == "bool" and text.lower() in ("yes", "on", "true", "1", "no", "off", "false", "0"):
         return f"write {str(text.lower() in ('yes', 'on', 'true', '1')).lower()} without quotes"
-    if (kind == "int" and re.fullmatch(r"-?\d+", text)) or (kind == "float" and re.fullmatch(r"-?\d+(\.\d+)?", text)):
-        return f"write it without quotes: {int(text) if kind == 'int' else float(text)}"
+    if kind == "int" and re.fullmatch(r"-?\d+", text):
+        return f"write it without quotes: {int(text)}"
+    if kind == "float" and re.fullmatch(r"-?\d+(\.\d+)?", text):
+        return f"write it without quotes: {float(text)}"
     return ""
 
 
@@ -126,14 +133,20 @@ def origin(value: Any) -> str:
 
 def is_secret(spec: Mapping[str, Any]) -> bool:
     """Tell whether an option is a secret or has one in it."""
-    return bool(spec.get("no_log")) or any(is_secret(option) for option in (spec.get("options") or {}).values())
+    parts = spec.get("options") or {}
+    return bool(spec.get("no_log")) or any(is_secret(part) for part in parts.values())
 
 
 class Inspector:
     """Collects the faults of one role's variables on one host."""
 
     def __init__(
-        self, role: str, roles: Iterable[str], options: Mapping[str, Any], variables: Mapping[str, Any], templar: Templar
+        self,
+        role: str,
+        roles: Iterable[str],
+        options: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        templar: Templar,
     ) -> None:
         """Take the role's name, the names of all roles, the role's options and the host's variables."""
         self._role = role
@@ -156,10 +169,12 @@ class Inspector:
         for name, value in self._variables.items():
             if not isinstance(name, str) or name in self._options or name.startswith("__"):
                 continue
+            if isinstance(value, dict) and {"changed", "failed"} <= value.keys():
+                continue  # a result that a task has registered is no configuration
             owner = next((role for role in self._roles if name.startswith(f"{role}_")), None)
-            # A result that a task has registered is no configuration.
-            if owner == self._role and not (isinstance(value, dict) and {"changed", "failed"} <= value.keys()):
-                self._add(name, "is not a variable of this role", origin(name), suggest_name(name, self._options))
+            if owner == self._role:
+                fix = suggest_name(name, self._options)
+                self._add(name, "is not a variable of this role", origin(name), fix)
             elif owner is None and (meant := self._meant(name)):
                 self._add(name, "is not a variable of any role", origin(name), f"did you mean {meant}?")
 
@@ -167,8 +182,9 @@ class Inspector:
         """Evaluate the role's checks, but for those of variables that have a fault already."""
         faulty = {re.split(r"[.\[]", fault.variable)[0] for fault in self.faults}
         for check in checks:
-            if not isinstance(check, dict) or "that" not in check or check.keys() - {"that", "variable", "fail_msg", "fix"}:
-                raise AnsibleActionFail(f"a check of {self._role} needs 'that', and may have variable, fail_msg and fix")
+            known = isinstance(check, dict) and check.keys() <= {"that", "variable", "fail_msg", "fix"}
+            if not known or "that" not in check:
+                raise AnsibleActionFail(f"a check of {self._role} has that, variable, fail_msg and fix alone")
             expressions = check["that"] if isinstance(check["that"], list) else [check["that"]]
             name = check.get("variable") or ""
             mentioned = {name, *re.findall(r"\w+", " ".join(map(str, expressions)))}
@@ -180,24 +196,23 @@ class Inspector:
         try:
             broken = [text for text in expressions if not self._templar.evaluate_conditional(text)]
         except AnsibleError as error:
-            self._add_error(name, error, spec, f"cannot be checked by '{' and '.join(map(str, expressions))}'")
+            text = " and ".join(map(str, expressions))
+            self._add_error(name, error, spec, f"cannot be checked by '{text}'")
             return
         if not broken:
             return
         try:
-            why = self._templar.template(check["fail_msg"]) if "fail_msg" in check else f"does not hold: {broken[0]}"
+            why = self._templar.template(check.get("fail_msg", f"does not hold: {broken[0]}"))
             fix = self._templar.template(check.get("fix", ""))
+            value = self._variables.get(name)
+            shown = show(self._templar.template(value), is_secret(spec)) if name in self._variables else ""
         except AnsibleError as error:
             self._add_error(name, error, spec, "has a fault, and its message cannot be written")
             return
-        value = self._variables.get(name)
-        shown = show(self._templar.template(value), is_secret(spec)) if name in self._variables else ""
         self._add(name, str(why), origin(value), str(fix), shown)
 
-    def _inspect(
-        self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = ""
-    ) -> None:
-        """Hold a value, and what is in it, to its specification. Parts are resolved one by one to find each fault."""
+    def _inspect(self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = "") -> None:
+        """Hold a value and its parts to the specification, resolving them one by one to find every fault."""
         secret = secret or bool(spec.get("no_log"))
         where = origin(value) or where
         if not isinstance(value, dict | list):
@@ -240,7 +255,7 @@ class Inspector:
         """Return why a resolved value is wrong, and what to write; None where it is right."""
         kind = spec.get("type", "str")
         if kind not in TYPES:
-            raise AnsibleActionFail(f"preflight does not know the type {kind!r} in the specification of {self._role}")
+            raise AnsibleActionFail(f"the specification of {self._role} has a type not known here: {kind}")
         if kind == "raw":
             return None
         accepted, words = TYPES[kind]
@@ -248,7 +263,8 @@ class Inspector:
             if "default" in spec and value == spec["default"]:
                 return None
             what = "null" if value is None else "empty" if value == "" else "blank"
-            return f"is {what}, must be {words}", "leave it out to have the default" if "default" in spec else ""
+            fix = "leave it out to have the default" if "default" in spec else ""
+            return f"is {what}, must be {words}", fix
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
             return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind)
         if isinstance(value, list | dict):
@@ -266,7 +282,8 @@ class Inspector:
         if len(value) < SECRET_LENGTH:
             return f"is a secret of {len(value)} characters, needs {SECRET_LENGTH}", fix
         letters = re.sub(r"[^a-z]", "", value.lower())
-        if value.startswith("django-insecure-") or re.fullmatch(f"({KNOWN_WORDS})*", letters) or len(set(value)) < 5:
+        known = value.startswith("django-insecure-") or re.fullmatch(f"({KNOWN_WORDS})*", letters)
+        if known or len(set(value)) < 5:
             return "is a secret that everybody knows or can guess", fix
         return None
 
@@ -293,7 +310,7 @@ class Inspector:
             if missing[1].startswith("vault_"):
                 fix = "run playbooks/secrets.yml for this inventory"
         elif not is_secret(spec):
-            why = f"{why}: {str(error).removeprefix('Error while evaluating conditional: ')}"
+            why = f"{why}: {NOISE.sub('', str(error))}"
         self._add(variable, why, where, fix)
 
 
@@ -320,9 +337,10 @@ class ActionModule(ActionBase):
         role = arguments["role"]
         path = self._find_role(role)
         try:
-            options = self._loader.load_from_file(str(path / "meta/argument_specs.yml"))["argument_specs"]["main"]["options"]
+            specification = self._loader.load_from_file(str(path / "meta/argument_specs.yml"))
+            options = specification["argument_specs"]["main"]["options"]
         except (AnsibleError, KeyError, TypeError) as error:
-            raise AnsibleActionFail(f"{path}/meta/argument_specs.yml has no options for its entry 'main'") from error
+            raise AnsibleActionFail(f"{path}/meta/argument_specs.yml has no options of 'main'") from error
 
         roles = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
         inspector = Inspector(role, roles, options or {}, variables, self._templar)
@@ -330,8 +348,8 @@ class ActionModule(ActionBase):
         inspector.inspect_names()
         inspector.inspect_checks(arguments["checks"])
 
-        # The name of this run's temporary folder tells its faults from those of another run, which a persistent fact
-        # cache would bring back.
+        # The name of this run's temporary folder tells its faults from those of an earlier run, which a
+        # persistent cache of facts would bring back.
         run = os.path.basename(C.DEFAULT_LOCAL_TMP)
         host = variables["inventory_hostname"]
         others = [

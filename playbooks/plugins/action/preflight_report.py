@@ -2,7 +2,8 @@
 
     preflight_report:
 
-Run it in the last play of preflight, over all hosts: it runs once. A fault that several hosts share is told once.
+Run it in the last play of preflight, over all hosts: it runs once. A fault that several hosts share is told
+once.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class ActionModule(ActionBase):
         if not faults:
             return result | {"changed": False, "msg": f"the variables of {len(hosts)} hosts are in order"}
         report = write_report(faults, len(hosts))
+        count = "1 fault" if len(report) == 1 else f"{len(report)} faults"
         return result | {
             "changed": False,
             "failed": True,
-            "msg": f"The inventory is refused for {len(report)} fault{'s' * (len(report) > 1)}. Nothing was changed on any host.",
+            "msg": f"The inventory is refused for {count}. Nothing was changed on any host.",
             "faults": "\n\n".join(report),
         }

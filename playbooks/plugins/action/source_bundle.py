@@ -6,13 +6,13 @@
     register: bundle
 
 Returns `digest` (SHA-256 over the sorted paths, the executable bits, the targets of links and the contents),
-`archive` (a .tar.gz of the tree, removed when Ansible ends), `files` and `size`. The same content has the same digest
-in any folder, under any umask and at any time, with git or without.
+`archive` (a .tar.gz of the tree, removed when Ansible ends), `files` and `size`. The same content has the
+same digest in any folder, under any umask and at any time, with git or without.
 
-Left out: what git ignores, when the folder is in a work tree and git is installed; what belongs to a checkout or a
-machine rather than to the source (see LEFT_OUT); and the patterns of `exclude`, which are held against each name in a
-path or, when they have a slash, against the whole path. Untracked files are part of the tree. A submodule is packed as
-it is checked out.
+Left out: what git ignores, when the folder is in a work tree and git is installed; what belongs to a checkout
+or a machine rather than to the source (see LEFT_OUT); and the patterns of `exclude`, which are held against
+each name in a path or, when they have a slash, against the whole path. Untracked files are part of the tree.
+A submodule is packed as it is checked out.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class HashingReader:
     """A file that feeds a hash with what is read from it, so that what is hashed is what is packed."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        """Take the file."""
         self._file = file
         self.hash = hashlib.sha256()
 
@@ -72,8 +73,8 @@ def is_left_out(path: str, patterns: tuple[str, ...]) -> bool:
 def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run git on the folder itself, whatever repository the environment names."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # Without the first setting git refuses a tree of another user, and the digest would depend on who runs Ansible;
-    # the second names a program that git would run.
+    # Without the first setting git refuses a tree of another user, and the digest would depend on who runs
+    # Ansible; the second names a program that git would run.
     settings = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
     command = ["git", "-C", str(folder), *settings, *arguments]
     return subprocess.run(

@@ -5,8 +5,8 @@
       secrets:
         - {name: vault_postgresql_password, length: 32}
 
-The file is encrypted with the vault password that Ansible was given. What it holds already stays, to the letter:
-new lines are put behind it. No value leaves this plugin but into the file.
+The file is encrypted with the vault password that Ansible was given. What it holds already stays, to the
+letter: new lines are put behind it. No value leaves this plugin but into the file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from ansible.parsing.vault import VaultSecret, is_encrypted, match_encrypt_secre
 from ansible.plugins.action import ActionBase
 
 ALPHABET = string.ascii_letters + string.digits
+
+
+def generate(length: int) -> str:
+    """Return a new secret."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
 class ActionModule(ActionBase):
@@ -67,21 +72,21 @@ class ActionModule(ActionBase):
             text, vault_id, secret = self._read(path)
         else:
             text = "---\n"
-            vault_id, secret = match_encrypt_secret(self._loader._vault.secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
+            passwords = self._loader._vault.secrets
+            vault_id, secret = match_encrypt_secret(passwords, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
         present = self._parse(text, path)
         if empty := [name for name in wanted if name in present and present[name] in (None, "")]:
-            raise AnsibleActionFail(f"{', '.join(empty)} in {path} is empty: remove the line to have it generated")
+            names = ", ".join(empty)
+            raise AnsibleActionFail(f"{names} in {path} is empty: remove the line to have it generated")
 
         missing = {name: length for name, length in wanted.items() if name not in present}
         if missing and not self._task.check_mode:
-            generated = {
-                name: "".join(secrets.choice(ALPHABET) for _ in range(length)) for name, length in missing.items()
-            }
+            generated = {name: generate(length) for name, length in missing.items()}
             text = text if text.endswith("\n") else text + "\n"
             text += "".join(f'{name}: "{value}"\n' for name, value in generated.items())
             if self._parse(text, path) != present | generated:
                 raise AnsibleActionFail(
-                    f"lines cannot be added to {path}: write it as plain 'name: value' lines without an end mark"
+                    f"lines cannot be added to {path}: write it as 'name: value' lines without an end mark"
                 )
             self._write(path, self._loader._vault.encrypt(text, secret=secret, vault_id=vault_id))
         return result | {"changed": bool(missing), "path": str(path), "added": list(missing)}
@@ -94,15 +99,17 @@ class ActionModule(ActionBase):
         try:
             plain, vault_id, secret = self._loader._vault.decrypt_and_get_vault_id(content)
         except AnsibleError:
-            raise AnsibleActionFail(f"{path} cannot be decrypted with the vault password that was given") from None
+            message = f"{path} cannot be decrypted with the vault password that was given"
+            raise AnsibleActionFail(message) from None
         return plain.decode(), vault_id, secret
 
     def _parse(self, text: str, path: Path) -> dict[str, Any]:
-        """Return the variables in the text. An error of the parser would quote the text, so it is not passed on."""
+        """Return the variables in the text. What the parser says is not passed on: it may quote the text."""
         try:
             variables = self._loader.load(text, file_name=str(path), show_content=False)
         except AnsibleError:
-            raise AnsibleActionFail(f"what {path} holds is not valid YAML: see 'ansible-vault edit {path}'") from None
+            message = f"what {path} holds is not valid YAML: see 'ansible-vault edit {path}'"
+            raise AnsibleActionFail(message) from None
         if not isinstance(variables, dict | None):
             raise AnsibleActionFail(f"what {path} holds is not a list of variables and their values")
         return dict(variables or {})

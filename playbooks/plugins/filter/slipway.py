@@ -55,16 +55,17 @@ def saslprep(password: str) -> str:
 
 
 def scram_sha256(password: str, user: str) -> str:
-    """Return the verifier that PostgreSQL keeps for a password: ALTER ROLE with it, and no log has the password.
+    """Return the verifier that PostgreSQL keeps for a password; sent instead of it, no log has the password.
 
-    RFC 5802 (SCRAM) with SHA-256 by RFC 7677. The same password and user give the same verifier, so a run that
-    changes nothing is seen as such; for that the salt comes from them. As a server tells the salt to whoever asks,
-    it is derived by scrypt: guessing a password from it costs far more than guessing from the verifier.
+    RFC 5802 (SCRAM) with SHA-256 by RFC 7677. The same password and user give the same verifier, so that a
+    run which changes nothing is seen as such; for that the salt comes from them. As a server tells the salt
+    to whoever asks, it is derived by scrypt: guessing a password from it costs more than from the verifier.
     """
     if not isinstance(password, str) or not password or "\0" in password:
         raise AnsibleFilterError("scram_sha256 wants a password that is text and not empty")
     secret = saslprep(password).encode()
-    salt = hashlib.scrypt(secret, salt=b"slipway scram-sha-256 salt\0" + user.encode(), n=2**14, r=8, p=1, dklen=16)
+    label = b"slipway scram-sha-256 salt\0" + user.encode()
+    salt = hashlib.scrypt(secret, salt=label, n=2**14, r=8, p=1, dklen=16)
     salted_password = hashlib.pbkdf2_hmac("sha256", secret, salt, SCRAM_ITERATIONS)
     client_key = hmac.digest(salted_password, b"Client Key", "sha256")
     stored_key = hashlib.sha256(client_key).digest()
@@ -76,8 +77,9 @@ def scram_sha256(password: str, user: str) -> str:
 def environment_file(variables: Mapping[str, Any]) -> str:
     """Return the lines of a file for systemd's EnvironmentFile=, each value exactly as given.
 
-    Within double quotes systemd (src/basic/env-file.c) and a POSIX shell take all characters as they are but for
-    the four that a backslash escapes, so the same file serves both. systemd drops a value with control characters.
+    Within double quotes systemd (src/basic/env-file.c) and a POSIX shell take all characters as they are but
+    for the four that a backslash escapes, so the same file serves both. systemd drops a value with control
+    characters.
     """
     if not isinstance(variables, Mapping):
         raise AnsibleFilterError("environment_file wants a dictionary of names and values")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.systemd_unit import Systemd, files_digest, write_atomically
@@ -14,17 +13,23 @@ DOCUMENTATION = r"""
 module: managed_unit
 short_description: Keep a systemd unit running with the configuration that is on disk
 description:
-  - Enables and starts a unit, and restarts or reloads it when the files that it is configured by differ from those that it last
-    started or reloaded with. What was applied is remembered on the host, so a run that was cut between writing a file and
-    reloading is finished by the next one; a handler would be lost.
+  - Enables and starts a unit, and restarts or reloads it when the files that it is configured by differ from those
+    that it last started or reloaded with. What was applied is remembered on the host, so a run that was cut between
+    writing a file and reloading is finished by the next one; a handler would be lost.
 options:
   name: {description: The unit., type: str, required: true}
   restart_on: {description: Files and folders whose change needs a restart., type: list, elements: str, default: []}
-  reload_on: {description: Files and folders whose change needs a reload only., type: list, elements: str, default: []}
-  validate: {description: A command that must succeed before a start, restart or reload., type: list, elements: str, default: []}
+  reload_on:
+    description: Files and folders whose change needs a reload only.
+    type: list
+    elements: str
+    default: []
+  validate:
+    description: A command that must succeed before the unit is started, restarted or reloaded.
+    type: list
+    elements: str
+    default: []
   enabled: {description: Whether the unit starts with the host., type: bool, default: true}
-  wait_for: {description: A file (as a socket) that must be there before the task ends., type: path}
-  timeout: {description: Seconds to wait for it., type: int, default: 30}
   stamps: {description: Where to remember what was applied., type: path, default: /var/lib/slipway-applied}
 author: Slipway contributors
 """
@@ -39,8 +44,6 @@ def main() -> None:
             "reload_on": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "bool", "default": True},
-            "wait_for": {"type": "path"},
-            "timeout": {"type": "int", "default": 30},
             "stamps": {"type": "path", "default": "/var/lib/slipway-applied"},
         },
         supports_check_mode=True,
@@ -90,32 +93,16 @@ def main() -> None:
             code, out, err = module.run_command(module.params["validate"])
             if code != 0:
                 module.fail_json(
-                    msg=f"{unit} keeps running as it is: its new configuration is refused by {module.params['validate'][0]}",
+                    msg=f"{unit} goes on as it is: {module.params['validate'][0]} refuses its new configuration",
                     refused_with=(err or out).splitlines(),
                 )
         if action == "start" and not module.check_mode:
             systemd.try_run("reset-failed", unit)
         act(action, unit)
-        if not module.check_mode:
-            wait(module, systemd)
     if wanted != applied and not module.check_mode:
         os.makedirs(module.params["stamps"], mode=0o755, exist_ok=True)
         write_atomically(stamp, json.dumps(wanted).encode())
     module.exit_json(changed=bool(actions), actions=actions)
-
-
-def wait(module: AnsibleModule, systemd: Systemd) -> None:
-    """Wait until the awaited file is there, or fail with the journal."""
-    path = module.params["wait_for"]
-    end = time.monotonic() + module.params["timeout"]
-    while path and not os.path.exists(path):
-        if time.monotonic() > end:
-            unit = module.params["name"]
-            module.fail_json(
-                msg=f"{unit} runs, but {path} did not appear in {module.params['timeout']} s",
-                journal=systemd.journal(unit),
-            )
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ DOCUMENTATION = r"""
 module: release_prune
 short_description: Remove releases that are neither among the newest nor in use
 description:
-  - Keeps the newest complete releases, and every release that a slot or the link C(current) points to, whatever its age.
-    Unfinished ones go, except the one that is named.
+  - Keeps the newest complete releases, and every release that a slot or the link C(current) points to, whatever its
+    age. Unfinished ones go, except the one that is named.
 options:
   directory: {description: The folder of the releases., type: path, required: true}
   slots: {description: The folder of the services' slots., type: path, required: true}
@@ -47,7 +47,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    releases = [entry.path for entry in os.scandir(module.params["directory"])] if os.path.isdir(module.params["directory"]) else []
+    releases = (
+        [entry.path for entry in os.scandir(module.params["directory"])]
+        if os.path.isdir(module.params["directory"])
+        else []
+    )
     releases = [os.path.realpath(release) for release in releases if os.path.isdir(release)]
     links = [module.params["current"], module.params["release"], *glob.glob(f"{module.params['slots']}/*/[ab]/release")]
     in_use = {os.path.realpath(link) for link in links}

@@ -14,7 +14,8 @@ DOCUMENTATION = r"""
 module: service_prune
 short_description: Stop and remove services in slots that are no longer wanted
 description:
-  - Finds the services whose names begin with a prefix, and stops, disables and removes those that are not to be kept.
+  - Finds the services whose names begin with a prefix, and stops, disables and removes those that are not to be
+    kept.
 options:
   prefix: {description: What the names of the services begin with., type: str, required: true}
   keep: {description: The names to keep, without the prefix., type: list, elements: str, required: true}

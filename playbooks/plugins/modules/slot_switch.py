@@ -14,19 +14,26 @@ DOCUMENTATION = r"""
 module: slot_switch
 short_description: Run a release in one of two slots, and change over without a gap
 description:
-  - A service C(NAME) has the slots C(NAME@a.service) and C(NAME@b.service), and a unit C(NAME.service) that starts the live one with
-    the host. A slot is a folder with the release and a copy of the files that the service is configured by, so that a change of
-    either leaves what runs untouched.
-  - When the release, a file or the unit differs from what the live slot runs, the idle slot is filled and started, and only when
-    systemd reports it as started does it become the live one and the other is stopped. If it does not start, the other goes on.
+  - A service C(NAME) has the slots C(NAME@a.service) and C(NAME@b.service), and a unit C(NAME.service) that starts
+    the live one with the host. A slot is a folder with the release and a copy of the files that the service is
+    configured by, so that a change of either leaves what runs untouched.
+  - When the release, a file or the unit differs from what the live slot runs, the idle slot is filled and started,
+    and only when systemd reports it as started does it become the live one and the other is stopped. If it does not
+    start, the other goes on.
   - What is on disk decides; a run that was cut is finished by the next one.
 options:
   name: {description: The service., type: str, required: true}
-  directory: {description: The folder that holds the slots C(a) and C(b) and the link C(live)., type: path, required: true}
+  directory:
+    description: The folder that holds the slots C(a) and C(b) and the link C(live).
+    type: path
+    required: true
   release: {description: "The folder of the release to run, or a link to it.", type: path, required: true}
   files: {description: "Name in the slot: the file to copy there.", type: dict, default: {}}
   group: {description: The group that may read the copies., type: str, required: true}
-  overlap: {description: "Whether both slots may run at once; if not, the old one stops first.", type: bool, default: true}
+  overlap:
+    description: "Whether both slots may run at once; if not, the old one stops first."
+    type: bool
+    default: true
   wait_for_stop: {description: Whether to wait until the old slot has stopped., type: bool, default: true}
 author: Slipway contributors
 """

@@ -14,8 +14,9 @@ DOCUMENTATION = r"""
 module: static_union
 short_description: Hold one folder equal to the static files of all kept releases
 description:
-  - Pages of the previous release, in a browser or in a cache, ask for its static files after the new one serves. So the folder that
-    Nginx serves holds the files of all complete releases; where two have a file of one name, that of the named release wins.
+  - Pages of the previous release, in a browser or in a cache, ask for its static files after the new one serves. So
+    the folder that Nginx serves holds the files of all complete releases; where two have a file of one name, that
+    of the named release wins.
 options:
   directory: {description: The folder of the releases., type: path, required: true}
   release: {description: The release whose files win., type: path, required: true}

@@ -1,0 +1,139 @@
+# Slipway's commands. Each brings what it needs: Debian packages, .venv, test hosts.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+DEMO_PORT ?= 8080
+
+# Test hosts are containers. netavark drives iptables or nftables, whichever the release's version knows.
+VENV_PACKAGES := ca-certificates python3-venv
+HOST_PACKAGES := aardvark-dns debian-archive-keyring iptables mmdebstrap netavark nftables openssh-client podman runc
+BROWSER_PACKAGES := chromium
+
+export LC_ALL := C.UTF-8
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DEMO_PORT
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# It opens the secrets of the generated inventories alone: demo, dev and molecule.
+export ANSIBLE_VAULT_PASSWORD_FILE := $(CURDIR)/molecule/shared/vault-password
+
+# pip, uv and requests bring certificate authorities of their own; the machine's store has the locally added ones too.
+CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt)
+ifneq ($(CA_BUNDLE),)
+export SSL_CERT_FILE ?= $(CA_BUNDLE)
+export PIP_CERT ?= $(CA_BUNDLE)
+export REQUESTS_CA_BUNDLE ?= $(CA_BUNDLE)
+endif
+
+LOCK := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+REPORTS := .cache/reports
+STAGES := .cache/stages
+# $(call stage,NAME,COMMAND): runs the command and notes the seconds it took.
+stage = @$(2); printf '%-12s %5d s\n' '$(1)' $$SECONDS >>$(STAGES)
+
+.PHONY: help
+help: ## List these commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: demo demo-down demo-password dev
+demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
+	@mkdir -p .cache; rm -f $(STAGES)
+	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
+	$(call stage,host,ansible-playbook -i inventories/demo molecule/shared/create.yml)
+	$(call stage,secrets,ansible-playbook -i inventories/demo playbooks/secrets.yml)
+	$(call stage,site,ansible-playbook -i inventories/demo playbooks/site.yml)
+	$(call stage,demo data,ansible-playbook -i inventories/demo playbooks/demo.yml)
+	@echo; cat $(STAGES)
+
+demo-down: bootstrap ## Remove the demo's host
+	@ansible-playbook -i inventories/demo molecule/shared/destroy.yml
+
+demo-password: bootstrap ## Show the password of the demo's login
+	@ansible-vault view inventories/demo/group_vars/all/vault.yml | sed -n 's/^vault_demo_admin_password: //p'
+
+dev: bootstrap ## Make a host with PostgreSQL and Redis for work on the app; their addresses go to .cache/dev.env
+	@ansible-playbook -i inventories/dev molecule/shared/create.yml
+	@ansible-playbook -i inventories/dev playbooks/secrets.yml
+	@ansible-playbook -i inventories/dev playbooks/dev.yml
+
+.PHONY: lint test test-unit test-app test-default
+lint: .venv/complete ## Check the style of YAML, playbooks and Python
+	@yamllint --strict .
+	@ansible-lint
+	@ruff check .
+	@ruff format --check .
+
+test: ## All of it: lint and every layer of tests
+	@rm -rf $(REPORTS)
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-app
+	@$(MAKE) --no-print-directory test-default
+	@echo; total=0; \
+	for layer in unit app default; do \
+	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
+	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
+	done; \
+	echo "$$total passed, 0 failed"
+
+test-unit: .venv/complete ## Policy, plugins and templates, without hosts
+	@pytest molecule/unit --junitxml=$(REPORTS)/unit.xml
+
+test-app: dev .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev`
+	@set -a; . .cache/dev.env; set +a; cd app; \
+	    ../.cache/app-venv/bin/python -m pytest --junitxml=$(CURDIR)/$(REPORTS)/app.xml
+
+test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 12 and Debian 13
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
+
+.PHONY: docs lock clean
+docs: .venv/complete ## Write the tables of variables into the roles' README files
+	@.venv/bin/python docs/role_tables.py
+
+lock: .venv/complete ## Pin the newest versions that fit: of the tools here and of the app
+	$(LOCK) requirements.in --output-file requirements.txt
+	$(LOCK) app/pyproject.toml --output-file app/requirements.txt
+	$(LOCK) app/pyproject.toml --group app/pyproject.toml:test --output-file app/requirements-test.txt
+
+clean: ## Remove .venv and caches; test hosts, their images and keys stay
+	rm -rf .venv .cache .ansible .pytest_cache .ruff_cache
+
+# What the commands stand on
+
+.PHONY: bootstrap venv-packages host-packages browser-packages
+bootstrap: host-packages .venv/complete
+
+venv-packages:
+	@molecule/shared/install-packages $(VENV_PACKAGES)
+
+host-packages:
+	@molecule/shared/install-packages $(HOST_PACKAGES)
+
+browser-packages:
+	@molecule/shared/install-packages $(BROWSER_PACKAGES)
+
+# The stamp comes last: a build that was cut short is made anew.
+.venv/complete: requirements.txt | venv-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another one: make PYTHON=..." >&2; \
+	    exit 1; }
+	@echo "Filling .venv from requirements.txt"
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt >.venv/uv.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
+	@.venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.txt
+	@# The tools call each other by PATH: so that .venv/bin/molecule works in a shell where .venv is not activated.
+	@echo 'import os, sys; b = f"{sys.prefix}/bin:"; p = os.environ.get("PATH", os.defpath);' \
+	    'os.environ["PATH"] = p if p.startswith(b) else b + p' \
+	    >"$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/path.pth"
+	@touch $@
+
+.cache/app-venv/complete: app/requirements-test.txt | .venv/complete
+	@rm -rf $(@D)
+	@uv venv --quiet --python .venv/bin/python $(@D)
+	@uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@

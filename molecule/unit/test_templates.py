@@ -1,0 +1,207 @@
+"""Templates, rendered by Ansible's own templar for hosts of both releases; what is undefined is a failure."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from ansible.errors import AnsibleUndefinedVariable
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, generate_ansible_template_vars, trust_as_template
+from conftest import RELEASES, ROLES, SECRETS, load_yaml
+
+
+class Use(NamedTuple):
+    """A task that renders templates."""
+
+    role: Path
+    task: dict[str, Any]
+
+
+class File(NamedTuple):
+    """What a task writes on a host."""
+
+    path: str
+    text: str
+    source: Path
+    mode: str
+
+
+def tasks_of(tasks: list[Any], inherited: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the tasks in a list and in its blocks, each with the variables of the blocks around it."""
+    for task in tasks or []:
+        variables = inherited | task.get("vars", {})
+        if "block" in task:
+            for part in ("block", "rescue", "always"):
+                yield from tasks_of(task.get(part, []), variables)
+        else:
+            yield task | {"vars": variables}
+
+
+USES = [
+    Use(role, task)
+    for role in ROLES
+    for path in sorted(role.glob("tasks/*.yml")) + sorted(role.glob("handlers/*.yml"))
+    for task in tasks_of(load_yaml(path), {})
+    if "ansible.builtin.template" in task
+]
+
+
+def render(use: Use, variables: dict[str, Any]) -> list[File]:
+    """Return what a task writes, one file for each item of its loop."""
+    variables = variables | use.task["vars"]
+    name = use.task.get("loop_control", {}).get("loop_var", "item")
+    items = Templar(DataLoader(), variables).template(use.task["loop"]) if "loop" in use.task else [None]
+    assert items, f"the loop of {use.task['name']!r} is empty, so nothing is tested"
+    files = []
+    for item in items:
+        templar = Templar(DataLoader(), variables | {name: item})
+        arguments = templar.template(use.task["ansible.builtin.template"])
+        source = use.role / "templates" / arguments["src"]
+        templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
+        # As the template module does: it trims blocks.
+        text = templar.copy_with_new_env(searchpath=[str(use.role / "templates")]).template(
+            trust_as_template(source.read_text(encoding="utf-8")),
+            escape_backslashes=False,
+            overrides={"trim_blocks": True, "lstrip_blocks": arguments.get("lstrip_blocks", False)},
+        )
+        files.append(File(arguments["dest"], text, source, str(arguments.get("mode"))))
+    return files
+
+
+@pytest.fixture(scope="session")
+def rendered(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, str]]:
+    """Return a function that gives all files of a release by path, rendered with further variables."""
+
+    @cache
+    def texts(release: str, **extra: Any) -> dict[str, str]:
+        return {file.path: file.text for use in USES for file in render(use, variables_for(use.role, release, **extra))}
+
+    return texts
+
+
+def ids(use: Use) -> str:
+    """Name a case by its role and task."""
+    return f"{use.role.name}: {use.task['name']}"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("use", USES, ids=ids)
+def test_template_renders_clean(use: Use, release: str, variables_for: Callable[..., dict[str, Any]]) -> None:
+    for path, text, *_ in render(use, variables_for(use.role, release)):
+        lines = text.splitlines()
+        assert "Ansible managed" in "\n".join(lines[:3]), f"{path} does not say who owns it"
+        assert text.endswith("\n") and not text.endswith("\n\n"), f"{path} does not end with one newline"
+        assert not [line for line in lines if line != line.rstrip()], f"{path} has blanks at the end of a line"
+        assert not re.search(r"\{\{|\}\}|\{%|%\}|\{#", text), f"{path} has a template left in it"
+        if not path.endswith(".py"):
+            bare = re.sub(r"^\s*[#;].*$", "", text, flags=re.MULTILINE)
+            assert not re.search(r"\b(True|False|None|omit)\b", bare), f"{path} has a value of Python's or Ansible's"
+
+
+def test_undefined_is_a_failure(variables_for: Callable[..., dict[str, Any]]) -> None:
+    """Without its role's variables a template does not render."""
+    use = next(use for use in USES if use.role.name == "base")
+    variables = variables_for(use.role, "12")
+    without = {name: value for name, value in variables.items() if not name.startswith("base_")}
+    with pytest.raises(AnsibleUndefinedVariable):
+        render(use, without)
+
+
+def test_every_template_is_used(variables_for: Callable[..., dict[str, Any]]) -> None:
+    templates = {path for role in ROLES for path in role.rglob("templates/**/*.j2")}
+    assert templates
+    assert templates == {
+        file.source for use in USES for release in RELEASES for file in render(use, variables_for(use.role, release))
+    }
+
+
+def of_kind(texts: dict[str, str], pattern: str) -> dict[str, str]:
+    """Return the rendered files whose path matches, of which there must be some."""
+    found = {path: text for path, text in texts.items() if re.search(pattern, path)}
+    assert found, f"no file is like {pattern}"
+    return found
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    "extra",
+    [{}, *({"gunicorn_worker_class": name, "gunicorn_threads": 4} for name in ("sync", "gthread", "gevent"))],
+    ids=str,
+)
+def test_python_compiles(rendered: Callable[..., dict[str, str]], release: str, extra: dict[str, Any]) -> None:
+    for path, text in of_kind(rendered(release, **extra), r"\.py$").items():
+        compile(text, path, "exec")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_units_are_sections_of_settings(rendered: Callable[..., dict[str, str]], release: str) -> None:
+    known = {
+        *("service", "socket", "unit", "install", "timer", "journal", "journald", "path", "mount", "slice"),
+        *("manager", "resolve", "time", "link", "match", "network"),
+    }
+    for path, text in of_kind(rendered(release), r"^/etc/systemd/").items():
+        parser = configparser.RawConfigParser(strict=False, delimiters="=", empty_lines_in_values=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(text, path)
+        assert parser.sections(), f"{path} is empty"
+        assert {name.lower() for name in parser.sections()} <= known, path
+        for section in parser.sections():
+            for name in parser[section]:
+                assert re.fullmatch(r"[A-Z][A-Za-z0-9]*", name), f"{path}: [{section}] {name}"
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_nginx_is_directives_and_blocks(rendered: Callable[..., dict[str, str]], release: str) -> None:
+    for path, text in of_kind(rendered(release), r"^/etc/nginx/").items():
+        bare = re.sub(r"(?m)(^|\s)#.*$", "", re.sub(r"\"[^\"\n]*\"|'[^'\n]*'", "x", text)).strip()
+        assert re.search(r"[;}]$", bare), f"{path} ends in the middle of a directive"
+        depth = 0
+        for mark in re.findall(r"(?<!\$)[{}]", re.sub(r"\{\d+(,\d*)?\}", "", bare)):
+            depth += 1 if mark == "{" else -1
+            assert depth >= 0, f"{path} closes a block that it has not opened"
+        assert depth == 0, f"{path} leaves a block open"
+        begun = None
+        for line in filter(str.strip, bare.splitlines()):
+            indent = len(line) - len(line.lstrip())
+            # What goes on with a directive is indented; one on the same level tells of a lost semicolon.
+            assert begun is None or indent > begun, f"{path}: what stands before {line.strip()!r} does not end"
+            begun = None if line.rstrip()[-1] in ";{}" else indent if begun is None else begun
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_scripts_parse(rendered: Callable[..., dict[str, str]], release: str) -> None:
+    scripts = {path: text for path, text in rendered(release).items() if text.startswith("#!/bin/")}
+    assert scripts
+    for path, text in scripts.items():
+        shell = text.splitlines()[0].removeprefix("#!").strip().split()
+        done = subprocess.run([*shell, "-n"], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{path}: {done.stderr}"
+
+
+def test_releases_differ_where_their_packages_do(rendered: Callable[..., dict[str, str]]) -> None:
+    """The version of PostgreSQL is in its paths: a test that rendered one release twice would not see it."""
+    assert of_kind(rendered("12"), "^/etc/postgresql/15/main/")
+    assert of_kind(rendered("13"), "^/etc/postgresql/17/main/")
+
+
+def test_only_files_that_others_cannot_read_hold_a_secret(
+    variables_for: Callable[..., dict[str, Any]],
+) -> None:
+    """The secrets are markers here; a path that has one is written with a mode that shuts others out."""
+    found = False
+    for use in USES:
+        for path, text, _, mode in render(use, variables_for(use.role, "12")):
+            plain = text.replace("\\", "")
+            for name in SECRETS:
+                if f"marker-{name.removeprefix('vault_')}" in plain:
+                    found = True
+                    assert re.fullmatch(r"0[0-7]{2}0", mode), f"{path} with {name} in it has mode {mode}"
+                    assert use.task.get("no_log"), f"the task that writes {path} shows {name}"
+    assert found, "no file holds a secret, so nothing was tested"
