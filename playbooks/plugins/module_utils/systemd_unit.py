@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = (
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "UnitFileState",
-    "NeedDaemonReload",
-    "FragmentPath",
-    "DropInPaths",
-)
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system")
 UP = ("active", "reloading", "activating")
 JOURNAL_LINES = 25
 
@@ -38,6 +32,22 @@ def files_digest(paths: Iterable[str], salt: str = "") -> str:
                 with open(file, "rb") as content:
                     digest.update(b"\0" + hashlib.sha256(content.read()).digest())
     return digest.hexdigest()
+
+
+def unit_files(unit: str) -> list[str]:
+    """Return the files that are there for `unit`: its own, its template's, and drop-ins (systemd.unit(5)).
+
+    They are looked for on the disk. systemd 252 does not notice a folder of drop-ins that came after it read the unit.
+    """
+    name, kind = unit.rsplit(".", 1)
+    template = name.split("@")[0] + "@" if "@" in name else name
+    words = template.rstrip("@").split("-")
+    prefixes = ["-".join(words[:count]) + "-" for count in range(1, len(words))]
+    own = [f"{stem}.{kind}" for stem in (name, template)]
+    patterns = [*own, *(f"{stem}.{kind}.d/*.conf" for stem in (name, template, *prefixes))]
+    return sorted(
+        {path for folder in UNIT_FOLDERS for pattern in patterns for path in glob.glob(f"{folder}/{pattern}")}
+    )
 
 
 def write_atomically(path: str, content: bytes, mode: int = 0o644, group: int = 0) -> None:
@@ -66,11 +76,6 @@ class Systemd:
             [self.systemctl, "show", f"--property={','.join(PROPERTIES)}", unit], check_rc=True
         )
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-
-    def unit_files(self, unit: str) -> list[str]:
-        """Return the paths of the unit's file and drop-ins."""
-        shown = self.show(unit)
-        return [path for path in [shown["FragmentPath"], *shown["DropInPaths"].split()] if path]
 
     def is_up(self, unit: str) -> bool:
         """Tell whether `unit` runs or is on its way there."""

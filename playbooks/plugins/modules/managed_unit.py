@@ -7,7 +7,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import Systemd, files_digest, write_atomically
+from ansible.module_utils.systemd_unit import Systemd, files_digest, unit_files, write_atomically
 
 DOCUMENTATION = r"""
 module: managed_unit
@@ -15,7 +15,8 @@ short_description: Keep a systemd unit running with the configuration that is on
 description:
   - Enables and starts a unit, and restarts or reloads it when the files that it is configured by differ from those
     that it last started or reloaded with. What was applied is remembered on the host, so a run that was cut between
-    writing a file and reloading is finished by the next one; a handler would be lost.
+    writing a file and reloading is finished by the next one; a handler would be lost. When the unit's own file or a
+    drop-in has changed, systemd reads them again; that alone restarts nothing.
 options:
   name: {description: The unit., type: str, required: true}
   restart_on: {description: Files and folders whose change needs a restart., type: list, elements: str, default: []}
@@ -60,12 +61,6 @@ def main() -> None:
     state = systemd.show(unit)
     if state["LoadState"] == "not-found" and module.check_mode:
         module.exit_json(changed=True, actions=["start"], msg=f"{unit} is not installed yet")
-    if state["NeedDaemonReload"] == "yes" or state["LoadState"] == "not-found":
-        act("daemon-reload")
-        state = systemd.show(unit)
-        if state["LoadState"] == "not-found" and not module.check_mode:
-            module.fail_json(msg=f"the unit {unit} does not exist on this host")
-
     stamp = os.path.join(module.params["stamps"], unit)
     try:
         with open(stamp) as file:
@@ -73,10 +68,16 @@ def main() -> None:
     except (FileNotFoundError, ValueError):
         applied = {}
     wanted = {
+        "unit": files_digest(unit_files(unit)),
         "restart": files_digest(module.params["restart_on"]),
         "reload": files_digest(module.params["reload_on"]),
     }
 
+    if applied.get("unit") != wanted["unit"] or state["NeedDaemonReload"] == "yes":
+        act("daemon-reload")
+        state = systemd.show(unit)
+    if state["LoadState"] == "not-found":
+        module.fail_json(msg=f"the unit {unit} does not exist on this host")
     if module.params["enabled"] and state["UnitFileState"] == "disabled":
         act("enable", unit)
 

@@ -8,7 +8,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import Systemd, files_digest, write_atomically
+from ansible.module_utils.systemd_unit import Systemd, files_digest, unit_files, write_atomically
 
 DOCUMENTATION = r"""
 module: slot_switch
@@ -69,8 +69,7 @@ class Service:
     def wanted(self) -> str:
         """Return the digest of all that a slot is made of: the release, the files, the unit."""
         files = self.module.params["files"].values()
-        unit_files = self.systemd.unit_files(self.unit("a"))
-        return files_digest([*files, *unit_files], salt=self.release)
+        return files_digest([*files, *unit_files(self.unit("a"))], salt=self.release)
 
     def runs(self, slot: str | None) -> str:
         """Return the digest that `slot` was last started with, empty if it never was."""
@@ -113,6 +112,7 @@ class Service:
         idle = "b" if live == "a" else "a"
         if self.systemd.is_up(self.unit(idle)):
             self.stop(idle)
+        self.systemd.run("daemon-reload")
         self.fill(idle)
         if live and not self.module.params["overlap"]:
             self.stop(live)
@@ -157,16 +157,8 @@ def main() -> None:
     service = Service(module)
     systemd = service.systemd
     starter = f"{service.name}.service"
-    state = systemd.show(starter)
-    if module.check_mode and state["LoadState"] == "not-found":
+    if module.check_mode and systemd.show(starter)["LoadState"] == "not-found":
         module.exit_json(changed=True, actions=["switch"], slot="a")
-    if state["LoadState"] == "not-found" or "yes" in (
-        state["NeedDaemonReload"],
-        *(systemd.show(service.unit(slot))["NeedDaemonReload"] for slot in SLOTS),
-    ):
-        service.actions.append("daemon-reload")
-        if not module.check_mode:
-            systemd.run("daemon-reload")
 
     live = service.live()
     serving = live
