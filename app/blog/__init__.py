@@ -1,0 +1,1 @@
+"""The magazine: authors, posts, tags and comments."""

@@ -1,0 +1,164 @@
+"""Authors, posts, tags and comments."""
+
+from typing import Self
+
+from django.conf import settings
+from django.core.validators import MaxLengthValidator
+from django.db import models
+from django.db.models import F, OuterRef, Prefetch, Q, Subquery
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils import timezone
+
+
+class Author(models.Model):
+    """A writer of the magazine, who may have a user account."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="author"
+    )
+    name = models.CharField(max_length=100)
+    slug = models.SlugField(max_length=100, unique=True)
+    bio = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["name", "id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the author's page."""
+        return reverse("blog:author", args=[self.slug])
+
+
+class Tag(models.Model):
+    """A topic."""
+
+    name = models.CharField(max_length=50, unique=True)
+    slug = models.SlugField(max_length=50, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the topic's page."""
+        return reverse("blog:tag", args=[self.slug])
+
+
+class PostQuerySet(models.QuerySet["Post"]):
+    """Which posts there are for whom, and what a page needs of them."""
+
+    def published(self) -> Self:
+        """Keep what the public may read: published, and not in the future."""
+        return self.filter(status=Post.Status.PUBLISHED, published_at__lte=timezone.now())
+
+    def newest_first(self) -> Self:
+        """Order by date; the id makes the order total, which keyset pagination needs."""
+        return self.order_by("-published_at", "-id")
+
+    def for_cards(self) -> Self:
+        """Fetch what a list shows, in two queries whatever the number of posts, without the long texts."""
+        comments = Comment.objects.filter(post=OuterRef("pk")).order_by().values("post")
+        return (
+            self.select_related("author")
+            .prefetch_related(Prefetch("tags", queryset=Tag.objects.only("name", "slug")))
+            .defer("body", "author__bio", "author__user")
+            # Counted for the posts of the page only; a join would count for all before the limit applies.
+            .annotate(
+                comment_count=Coalesce(
+                    Subquery(comments.annotate(count=models.Count("pk")).values("count")),
+                    0,
+                    output_field=models.IntegerField(),
+                )
+            )
+        )
+
+
+class Post(models.Model):
+    """An article."""
+
+    class Status(models.TextChoices):
+        """Where a post is on its way."""
+
+        DRAFT = "draft", "Draft"
+        PUBLISHED = "published", "Published"
+        ARCHIVED = "archived", "Archived"
+
+    author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="posts", db_index=False)
+    title = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=200, unique=True)
+    summary = models.CharField(max_length=300, blank=True)
+    body = models.TextField()
+    status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
+    published_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    tags = models.ManyToManyField(Tag, related_name="posts", blank=True)
+
+    objects = PostQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-published_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status="published") | Q(published_at__isnull=False),
+                name="blog_post_published_has_date",
+                violation_error_message="A published post needs a date of publication.",
+            ),
+        ]
+        indexes = [
+            # The public lists read these from the newest on; drafts and archived posts are not in them.
+            models.Index(
+                F("published_at").desc(),
+                F("id").desc(),
+                condition=Q(status="published"),
+                name="blog_post_newest",
+            ),
+            models.Index(
+                F("author"),
+                F("published_at").desc(),
+                F("id").desc(),
+                condition=Q(status="published"),
+                name="blog_post_author_newest",
+            ),
+            # The admin's list, which has every status, and its filter.
+            models.Index(F("created_at").desc(), F("id").desc(), name="blog_post_created"),
+            models.Index(F("status"), F("created_at").desc(), F("id").desc(), name="blog_post_status_created"),
+            # The foreign key on its own, for the admin and for the protection on deletion.
+            models.Index(fields=["author"], name="blog_post_author"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the post."""
+        return reverse("blog:post", args=[self.slug])
+
+    @property
+    def cover(self) -> int:
+        """Return the number of the drawing that stands for a picture, the same at every visit."""
+        return self.pk % 8
+
+
+class Comment(models.Model):
+    """What a user says about a post."""
+
+    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="comments", db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="comments")
+    body = models.TextField(validators=[MaxLengthValidator(5000)])
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(F("post"), F("created_at").desc(), F("id").desc(), name="blog_comment_post_newest"),
+            models.Index(F("created_at").desc(), F("id").desc(), name="blog_comment_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"comment {self.pk}"

@@ -1,0 +1,29 @@
+"""Queries that more than one page needs."""
+
+from django.core.cache import cache
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from blog.models import Post, Tag
+
+POPULAR_TAGS_KEY = "blog:popular-tags"
+POPULAR_TAGS_TIMEOUT = 300
+
+
+def popular_tags(limit: int = 14) -> list[dict[str, str | int]]:
+    """Return the topics with the most published posts.
+
+    Counting reads the whole table of tagged posts, on every page that shows topics: so the answer is kept
+    in the cache, and may be five minutes old.
+    """
+
+    def count() -> list[dict[str, str | int]]:
+        published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
+        return list(
+            Tag.objects.annotate(post_count=Count("posts", filter=published))
+            .filter(post_count__gt=0)
+            .order_by("-post_count", "name")
+            .values("name", "slug", "post_count")[:limit]
+        )
+
+    return cache.get_or_set(POPULAR_TAGS_KEY, count, POPULAR_TAGS_TIMEOUT)

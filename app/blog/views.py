@@ -1,0 +1,91 @@
+"""The public pages of the magazine."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from blog.forms import CommentForm
+from blog.models import Author, Post, PostQuerySet, Tag
+from blog.pagination import paginate
+from blog.selectors import popular_tags
+
+POSTS_ON_HOME = 7
+POSTS_PER_PAGE = 12
+COMMENTS_PER_PAGE = 20
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Show the newest posts, the first one large."""
+    posts = list(Post.objects.published().for_cards().newest_first()[:POSTS_ON_HOME])
+    context = {"lead": posts[0] if posts else None, "posts": posts[1:], "topics": popular_tags()}
+    return render(request, "blog/home.html", context)
+
+
+def _post_list(request: HttpRequest, posts: PostQuerySet, context: dict[str, object]) -> HttpResponse:
+    page = paginate(
+        posts.published().for_cards(),
+        field="published_at",
+        cursor=request.GET.get("before"),
+        size=POSTS_PER_PAGE,
+    )
+    return render(request, "blog/post_list.html", {"page": page, "topics": popular_tags(), **context})
+
+
+@require_safe
+def post_list(request: HttpRequest) -> HttpResponse:
+    """List all posts."""
+    return _post_list(request, Post.objects.all(), {"heading": "All stories"})
+
+
+@require_safe
+def tag(request: HttpRequest, slug: str) -> HttpResponse:
+    """List the posts on a topic."""
+    topic = get_object_or_404(Tag, slug=slug)
+    return _post_list(request, topic.posts.all(), {"heading": topic.name, "kicker": "Topic"})
+
+
+@require_safe
+def author(request: HttpRequest, slug: str) -> HttpResponse:
+    """List an author's posts."""
+    writer = get_object_or_404(Author, slug=slug)
+    context = {"heading": writer.name, "kicker": "Author", "introduction": writer.bio}
+    return _post_list(request, writer.posts.all(), context)
+
+
+def _post_page(request: HttpRequest, post: Post, form: CommentForm | None = None, *, status: int = 200) -> HttpResponse:
+    comments = paginate(
+        post.comments.select_related("user").only("body", "created_at", "post_id", "user__username"),
+        field="created_at",
+        cursor=request.GET.get("before"),
+        size=COMMENTS_PER_PAGE,
+    )
+    # Only those who may comment get the form, and with it the CSRF cookie.
+    if form is None and request.user.is_authenticated:
+        form = CommentForm()
+    context = {"post": post, "comments": comments, "form": form}
+    return render(request, "blog/post.html", context, status=status)
+
+
+@require_safe
+def post(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show a post with its comments."""
+    posts = Post.objects.published().select_related("author").prefetch_related("tags")
+    return _post_page(request, get_object_or_404(posts, slug=slug))
+
+
+@require_POST
+@login_required
+def comment(request: HttpRequest, slug: str) -> HttpResponse:
+    """Add a comment to a post."""
+    commented = get_object_or_404(Post.objects.published(), slug=slug)
+    form = CommentForm(request.POST)
+    form.instance.post = commented
+    form.instance.user = request.user
+    if not form.is_valid():
+        return _post_page(request, commented, form, status=422)
+    form.save()
+    messages.success(request, "Thank you: your comment is published.")
+    return redirect(f"{commented.get_absolute_url()}#comments")

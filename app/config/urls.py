@@ -1,0 +1,18 @@
+"""The URLs of the site."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+
+from ops import health
+
+admin.site.site_header = admin.site.site_title = f"{settings.SITE_NAME} administration"
+
+urlpatterns = [
+    path("", include("blog.urls")),
+    path("accounts/", include("accounts.urls")),
+    path("admin/", admin.site.urls),
+    # Without a slash at the end, as probes ask for them.
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]

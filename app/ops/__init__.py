@@ -1,0 +1,1 @@
+"""What operating the site needs: probes, checks, the cache backend, housekeeping."""

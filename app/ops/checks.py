@@ -1,0 +1,47 @@
+"""System checks: mistakes of configuration that would show only later, under load or after a fault."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+
+@register()
+def visibility_timeout_outlasts_tasks(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse a visibility timeout within which a task may still run: the task would run twice."""
+    visibility = settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
+    longest = settings.CELERY_TASK_TIME_LIMIT
+    if visibility > longest:
+        return []
+    return [
+        Error(
+            f"The visibility timeout ({visibility} s) does not exceed the tasks' time limit ({longest} s).",
+            hint="Tasks would run twice: raise visibility_timeout in CELERY_BROKER_TRANSPORT_OPTIONS.",
+            id="ops.E001",
+        )
+    ]
+
+
+@register()
+def static_root_is_set(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse to lack STATIC_ROOT: pages take the names of static files from the manifest there."""
+    if settings.DEBUG or settings.STATIC_ROOT:
+        return []
+    return [Error("STATIC_ROOT is not set.", hint="Set it and run collectstatic.", id="ops.E002")]
+
+
+@register(Tags.security, deploy=True)
+def broker_and_cache_are_apart(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of one Redis for both: the one that evicts keys for the cache evicts queues as well."""
+    urls = map(urlsplit, (settings.CELERY_BROKER_URL, settings.CACHE_URL))
+    broker, cache = ((url.hostname, url.port or 6379) for url in urls)
+    if broker != cache:
+        return []
+    return [
+        Warning(
+            "The Celery broker and the cache are the same Redis instance.",
+            hint="Give the broker an instance of its own with maxmemory-policy noeviction.",
+            id="ops.W001",
+        )
+    ]

@@ -1,0 +1,10 @@
+"""Housekeeping tasks."""
+
+from celery import shared_task
+from django.core.management import call_command
+
+
+@shared_task
+def clear_expired_sessions() -> None:
+    """Delete the sessions that have expired: nothing else does."""
+    call_command("clearsessions")

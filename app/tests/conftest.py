@@ -1,0 +1,63 @@
+"""Fixtures: static files collected once, a fresh corner of the cache for each test, brokers that are down."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import redis
+from django.conf import settings
+from django.core.cache import caches
+from django.core.management import call_command
+
+from config.celery import app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> Iterator[None]:
+    """Collect the static files, as a deployment does: the pages name them by the manifest."""
+    call_command("collectstatic", interactive=False, verbosity=0)
+    yield
+    shutil.rmtree(settings.STATIC_ROOT)
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test keys of its own; nothing of the Redis in use is flushed."""
+    monkeypatch.setattr(caches["default"], "key_prefix", f"test-{uuid4().hex}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_broker() -> Iterator[None]:
+    """Remove the keys of this run's queue at the end."""
+    yield
+    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
+        for key in client.scan_iter(f"*{settings.CELERY_TASK_DEFAULT_QUEUE}*"):
+            client.delete(key)
+
+
+@pytest.fixture
+def dead_redis() -> str:
+    """Return the URL of a Redis that refuses connections."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"redis://127.0.0.1:{probe.getsockname()[1]}/0"
+
+
+@pytest.fixture
+def silent_redis() -> Iterator[str]:
+    """Return the URL of a Redis that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+@pytest.fixture(params=["dead_redis", "silent_redis"])
+def broken_broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make Celery's broker one that refuses, then one that does not answer."""
+    # Celery reads this variable before its settings. After a fork it opens its connections anew.
+    monkeypatch.setenv("CELERY_BROKER_URL", request.getfixturevalue(request.param))
+    app._after_fork()
+    yield
+    monkeypatch.undo()
+    app._after_fork()

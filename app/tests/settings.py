@@ -1,0 +1,22 @@
+"""Settings of the tests: the project's own, of whose environment only the services are taken."""
+
+import os
+import tempfile
+
+os.environ.update(
+    SECRET_KEY="the-tests-need-a-key-and-it-protects-nothing-0123456789",  # noqa: S106 -- as it says
+    DEBUG="false",
+    ALLOWED_HOSTS="testserver",
+    HTTPS="false",
+    LOG_LEVEL="INFO",
+    STATIC_URL="/static/",
+    STATIC_ROOT=tempfile.mkdtemp(prefix="slipway-test-static-"),
+    DEFAULT_FROM_EMAIL="Slipway <hello@slipway.example>",
+)
+
+from config.settings import *  # noqa: F403 -- after the environment is set, and all of them
+
+# Fast instead of safe.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# A queue of this run's own, so that no worker which serves the same broker takes its tasks.
+CELERY_TASK_DEFAULT_QUEUE = f"test-{os.getpid()}"
