@@ -226,6 +226,8 @@ STORAGES = {
 
 HTTPS = env.flag("HTTPS", default=True)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Without HTTPS browsers ignore this header, and say so on each page as an error.
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin" if HTTPS else None
 # Probes speak plain HTTP to the server's own socket; a redirect would tell them nothing.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 if HTTPS:

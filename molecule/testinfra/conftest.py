@@ -94,6 +94,13 @@ def manage(host: Host) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture(scope="module")
+def articles(host: Host) -> None:
+    """Fill the site as the demonstration does."""
+    said = host.check_output("%s-manage seed_demo --admin admin", APP)
+    assert re.search(r"^seed_demo: (created|nothing to do)", said, flags=re.MULTILINE)
+
+
 @pytest.fixture(scope="session")
 def playbook() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs a playbook of the project from this machine against Molecule's inventory."""

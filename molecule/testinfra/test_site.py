@@ -12,11 +12,7 @@ from testinfra.host import Host
 testinfra_hosts = ["ansible://edge"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def articles(host: Host) -> None:
-    """Fill the site as the demonstration does."""
-    said = host.check_output("%s-manage seed_demo --admin admin", APP)
-    assert re.search(r"^seed_demo: (created|nothing to do)", said, flags=re.MULTILINE)
+pytestmark = pytest.mark.usefixtures("articles")
 
 
 def test_front_page_shows_posts_of_the_database(host: Host, site: Site, manage: Callable[..., str]) -> None:

@@ -1,0 +1,60 @@
+"""An inventory that cannot work is refused before anything is changed, with all its faults at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import PROJECT, recap
+from testinfra import get_host
+from testinfra.host import Host
+
+testinfra_hosts = ["local://"]
+
+# Variable: a wrong value, and what the message must say besides the variable's name.
+FAULTS: dict[str, tuple[object, str]] = {
+    "nginx_server_names": ([""], "nginx_server_names[0]"),
+    "vault_redis_cache_password": ("", "redis_cache_password"),
+    "vault_postgresql_password": ("changeme", "postgresql_password"),
+    "gunicorn_wokers": (3, "did you mean gunicorn_workers?"),
+    "gunicorn_timeout": ("30s", "must be a whole number"),
+    "gunicorn_worker_class": ("async", "must be one of sync, gthread, gevent"),
+    "postgresql_port": (99999, "must be a port from 1 to 65535"),
+    "postgresql_allowed_clients": (["0.0.0.0/0"], "opens the database to the world"),
+    "postgresql_extensions": ("pg_trgm,unaccent", "must be a list"),
+    "redis_cache_port": (6379, "is the port of the broker too"),
+    "celery_workers": ([{"name": "default", "concurency": 2}], "did you mean concurrency?"),
+    "django_app_source": ("/nowhere", "has no manage.py"),
+    "base_timezone": ("Europe Berlin", "must be a name of the time zone database"),
+}
+
+
+def state(host: Host) -> str:
+    """Return a digest of what a deploy could change: packages, configuration, releases, units."""
+    return host.check_output(
+        "{ dpkg-query -W; find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n' | sort;"
+        " systemctl list-units --plain --no-legend 'slipway*' 'nginx*' 'redis*' 'postgresql*'; } | sha256sum"
+    )
+
+
+def test_all_faults_are_told_and_nothing_is_changed(tmp_path: Path, playbook: Callable) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps({name: value for name, (value, _) in FAULTS.items()}))
+    inventory = PROJECT / "inventories/molecule"
+    hosts = [get_host(f"ansible://{name}?ansible_inventory={inventory}") for name in ("debian12", "debian13")]
+    before = [state(host) for host in hosts]
+
+    result = playbook("site.yml", "--extra-vars", f"@{wrong}")
+
+    assert result.returncode != 0
+    assert [state(host) for host in hosts] == before
+    assert all(counts["changed"] == 0 for counts in recap(result.stdout).values())
+    text = " ".join(result.stdout.split())
+    missing = {name: said for name, (_, said) in FAULTS.items() if said not in text}
+    assert not missing, result.stdout[-8000:]
+    assert '"changeme"' not in text, "the message shows a secret"
+
+
+def test_a_sound_inventory_passes(playbook: Callable) -> None:
+    assert playbook("preflight.yml").returncode == 0
