@@ -33,7 +33,8 @@ FAULTS: dict[str, tuple[object, str]] = {
 def state(host: Host) -> str:
     """Return a digest of what a deploy could change: packages, configuration, releases, units."""
     return host.check_output(
-        "{ dpkg-query -W; find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n' | sort;"
+        "{ dpkg-query -W; find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n'"
+        " | sort;"
         " systemctl list-units --plain --no-legend 'slipway*' 'nginx*' 'redis*' 'postgresql*'; } | sha256sum"
     )
 
