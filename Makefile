@@ -16,8 +16,6 @@ export LC_ALL := C.UTF-8
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DEMO_PORT
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# It opens the secrets of the generated inventories alone: demo, dev and molecule.
-export ANSIBLE_VAULT_PASSWORD_FILE := $(CURDIR)/molecule/shared/vault-password
 
 # pip, uv and requests bring certificate authorities of their own; the machine's store has the locally added ones too.
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt)
@@ -51,8 +49,8 @@ demo: ## Make a local host and deploy everything on it with the bundled app (DEM
 demo-down: bootstrap ## Remove the demo's host
 	@ansible-playbook -i inventories/demo molecule/shared/destroy.yml
 
-demo-password: bootstrap ## Show the password of the demo's login
-	@ansible-vault view inventories/demo/group_vars/all/vault.yml | sed -n 's/^vault_demo_admin_password: //p'
+demo-password: ## Show the password of the demo's login
+	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml
 
 dev: bootstrap ## Make a host with PostgreSQL and Redis for work on the app; their addresses go to .cache/dev.env
 	@ansible-playbook -i inventories/dev molecule/shared/create.yml
@@ -104,7 +102,7 @@ clean: ## Remove .venv and caches; test hosts, their images and keys stay
 # What the commands stand on
 
 .PHONY: bootstrap venv-packages host-packages browser-packages
-bootstrap: host-packages .venv/complete
+bootstrap: host-packages .venv/complete ## Install what Slipway itself needs: Debian packages and .venv
 
 venv-packages:
 	@molecule/shared/install-packages $(VENV_PACKAGES)

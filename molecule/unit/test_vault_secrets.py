@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
@@ -149,6 +150,24 @@ def test_plain_file_is_refused(vault: Path, loader: DataLoader) -> None:
         run_action(plugin, loader, path=str(vault), secrets=WANTED)
     assert "hidden" not in str(raised.value)
     assert vault.read_text(encoding="utf-8") == "vault_one: hidden\n"
+
+
+def test_plain_file_where_that_is_asked_for(vault: Path) -> None:
+    loader = DataLoader()
+    first = run_action(plugin, loader, path=str(vault), encrypted=False, secrets=WANTED)
+    assert (
+        first["changed"] and not run_action(plugin, loader, path=str(vault), encrypted=False, secrets=WANTED)["changed"]
+    )
+    assert vault.stat().st_mode & 0o777 == 0o600
+    assert set(yaml.safe_load(vault.read_text(encoding="utf-8"))) == {secret["name"] for secret in WANTED}
+
+
+def test_encrypted_file_is_not_made_plain(vault: Path, loader: DataLoader) -> None:
+    write(vault, KEPT, loader)
+    before = vault.read_bytes()
+    with pytest.raises(AnsibleActionFail, match="is encrypted: run 'ansible-vault decrypt "):
+        run_action(plugin, loader, path=str(vault), encrypted=False, secrets=WANTED)
+    assert vault.read_bytes() == before
 
 
 def test_wrong_password_is_refused(vault: Path, loader: DataLoader) -> None:

@@ -5,8 +5,9 @@
       secrets:
         - {name: vault_postgresql_password, length: 32}
 
-The file is encrypted with the vault password that Ansible was given. What it holds already stays, to the
-letter: new lines are put behind it. No value leaves this plugin but into the file.
+The file is encrypted with the vault password that Ansible was given; `encrypted: false` leaves it in plain text, for
+hosts that are thrown away. What it holds already stays, to the letter: new lines are put behind it. No value leaves
+this plugin but into the file, which only its owner may read.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import re
 import secrets
 import string
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.parsing.vault import VaultSecret, is_encrypted, match_encrypt_secret
+from ansible.parsing.vault import is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
 
 ALPHABET = string.ascii_letters + string.digits
@@ -43,6 +45,7 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             argument_spec={
                 "path": {"type": "path", "required": True},
+                "encrypted": {"type": "bool", "default": True},
                 "secrets": {
                     "type": "list",
                     "elements": "dict",
@@ -62,18 +65,8 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(f"{name!r} cannot be the name of a variable")
             if length < 16:
                 raise AnsibleActionFail(f"{name} would have {length} characters, needs 16 or more")
-        if not self._loader._vault.secrets:
-            raise AnsibleActionFail(
-                "no vault password is configured: give --vault-password-file or --ask-vault-pass, or set "
-                "ANSIBLE_VAULT_PASSWORD_FILE"
-            )
-
-        if path.exists():
-            text, vault_id, secret = self._read(path)
-        else:
-            text = "---\n"
-            passwords = self._loader._vault.secrets
-            vault_id, secret = match_encrypt_secret(passwords, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
+        encrypt = self._open_vault(path) if arguments["encrypted"] else str.encode
+        text = self._read(path, arguments["encrypted"]) if path.exists() else "---\n"
         present = self._parse(text, path)
         if empty := [name for name in wanted if name in present and present[name] in (None, "")]:
             names = ", ".join(empty)
@@ -88,20 +81,37 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail(
                     f"lines cannot be added to {path}: write it as 'name: value' lines without an end mark"
                 )
-            self._write(path, self._loader._vault.encrypt(text, secret=secret, vault_id=vault_id))
+            self._write(path, encrypt(text))
         return result | {"changed": bool(missing), "path": str(path), "added": list(missing)}
 
-    def _read(self, path: Path) -> tuple[str, str, VaultSecret]:
-        """Return the decrypted text, with the vault id and password that opened it."""
+    def _open_vault(self, path: Path) -> Callable[[str], bytes]:
+        """Return the function that encrypts as the file is encrypted, or as Ansible encrypts new ones."""
+        vault = self._loader._vault
+        if not vault.secrets:
+            raise AnsibleActionFail(
+                "no vault password is configured: give --vault-password-file or --ask-vault-pass, or set "
+                "ANSIBLE_VAULT_PASSWORD_FILE"
+            )
+        if path.exists() and is_encrypted(content := path.read_bytes()):
+            try:
+                _, vault_id, secret = vault.decrypt_and_get_vault_id(content)
+            except AnsibleError:
+                message = f"{path} cannot be decrypted with the vault password that was given"
+                raise AnsibleActionFail(message) from None
+        else:
+            vault_id, secret = match_encrypt_secret(vault.secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
+        return lambda text: vault.encrypt(text, secret=secret, vault_id=vault_id)
+
+    def _read(self, path: Path, encrypted: bool) -> str:
+        """Return the text in the file, decrypted; refuse a file that is not as it shall be."""
         content = path.read_bytes()
-        if not is_encrypted(content):
+        if encrypted and not is_encrypted(content):
             raise AnsibleActionFail(f"{path} is not encrypted: run 'ansible-vault encrypt {path}' first")
-        try:
-            plain, vault_id, secret = self._loader._vault.decrypt_and_get_vault_id(content)
-        except AnsibleError:
-            message = f"{path} cannot be decrypted with the vault password that was given"
-            raise AnsibleActionFail(message) from None
-        return plain.decode(), vault_id, secret
+        if not encrypted and is_encrypted(content):
+            raise AnsibleActionFail(
+                f"{path} is encrypted: run 'ansible-vault decrypt {path}' first, or encrypt the rest too"
+            )
+        return (self._loader._vault.decrypt(content) if encrypted else content).decode()
 
     def _parse(self, text: str, path: Path) -> dict[str, Any]:
         """Return the variables in the text. What the parser says is not passed on: it may quote the text."""

@@ -1,0 +1,101 @@
+"""A change on a host that serves: no request fails, and what was changed by hand is put right."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import requests
+from conftest import APP, Site, live_unit, main_pid, recap
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://debian12"]
+pytestmark = pytest.mark.disruptive
+
+
+class Visitors:
+    """Clients that ask for a page again and again while something else is done."""
+
+    def __init__(self, site: Site, count: int = 4) -> None:
+        self.answers: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(site.url, n % 2 == 0)) for n in range(count)]
+
+    def _ask(self, url: str, keep_alive: bool) -> None:
+        session = requests.Session()
+        while not self._stop.is_set():
+            try:
+                asked = session if keep_alive else requests
+                self.answers.append(str(asked.get(f"{url}/posts/", timeout=15).status_code))
+            except requests.RequestException as error:
+                self.answers.append(repr(error))
+            self._stop.wait(0.05)
+
+    def __enter__(self) -> Visitors:
+        """Let them begin."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let them finish."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture
+def deploy(playbook: Callable) -> Callable[..., str]:
+    """Return a function that deploys to this host with variables changed."""
+
+    def run(*variables: str) -> str:
+        extra = [word for variable in variables for word in ("--extra-vars", variable)]
+        result = playbook("deploy.yml", "--limit", "debian12", *extra)
+        assert result.returncode == 0, result.stdout[-4000:]
+        return result.stdout
+
+    return run
+
+
+def test_change_fails_no_request(host: Host, site: Site, deploy: Callable[..., str]) -> None:
+    before = live_unit(host, "web")
+    with Visitors(site) as visitors:
+        deploy('{"gunicorn_workers": 3}')
+        changed = live_unit(host, "web")
+        workers = host.check_output("pgrep --count --parent %s", str(main_pid(host, changed)))
+        deploy()
+    assert changed != before and workers == "3"
+    assert live_unit(host, "web") == before
+    assert host.run("systemctl is-active %s", changed).stdout.strip() == "inactive"
+    assert len(visitors.answers) > 100 and set(visitors.answers) == {"200"}
+
+
+def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Site, playbook: Callable) -> None:
+    before = live_unit(host, "web")
+    pid = main_pid(host, before)
+    with Visitors(site) as visitors:
+        wrong = '{"gunicorn_wsgi_application": "config.nosuchmodule:application"}'
+        result = playbook("deploy.yml", "--limit", "debian12", "--extra-vars", wrong)
+    assert result.returncode != 0
+    assert "did not start" in result.stdout and "No module named" in result.stdout, result.stdout[-4000:]
+    assert (live_unit(host, "web"), main_pid(host, before)) == (before, pid)
+    assert set(visitors.answers) == {"200"}
+    assert playbook("deploy.yml", "--limit", "debian12").returncode == 0
+    assert (live_unit(host, "web"), main_pid(host, before)) == (before, pid)
+
+
+def test_what_was_changed_by_hand_is_put_right(host: Host, site: Site, playbook: Callable) -> None:
+    host.check_output("echo '# by hand' >>/etc/nginx/conf.d/slipway.conf")
+    host.check_output("rm /srv/%s/static/site.css", APP)
+    host.check_output("systemctl stop %s-celery-beat", APP)
+    host.check_output("chmod 644 /etc/%s/app.env", APP)
+    assert site.get("/static/site.css").status_code == 404
+    result = playbook("site.yml", "--limit", "debian12")
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert "by hand" not in host.file("/etc/nginx/conf.d/slipway.conf").content_string
+    assert site.get("/static/site.css").status_code == 200
+    assert host.run("systemctl is-active %s", live_unit(host, "celery-beat")).stdout.strip() == "active"
+    assert host.file(f"/etc/{APP}/app.env").mode == 0o640
+    again = playbook("site.yml", "--limit", "debian12")
+    assert recap(again.stdout)["debian12"]["changed"] == 0
