@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
 UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system")
 UP = ("active", "reloading", "activating")
-JOURNAL_LINES = 25
+JOURNAL_LINES = 40
 
 
 def files_digest(paths: Iterable[str], salt: str = "") -> str:
@@ -82,9 +82,9 @@ class Systemd:
         return self.show(unit)["ActiveState"] in UP
 
     def try_run(self, *arguments: str) -> tuple[bool, str]:
-        """Run systemctl with `arguments`; return whether it succeeded, and what it said."""
+        """Run systemctl with `arguments`; return whether it succeeded, and the first line of what it said."""
         code, out, err = self.module.run_command([self.systemctl, *arguments])
-        return code == 0, (err or out).strip()
+        return code == 0, (err or out).strip().partition("\n")[0]
 
     def run(self, *arguments: str) -> None:
         """Run systemctl with `arguments`, the last of which is the unit, or end the module with the unit's journal."""
@@ -95,7 +95,8 @@ class Systemd:
             )
 
     def journal(self, unit: str) -> list[str]:
-        """Return the last lines that `unit` wrote."""
+        """Return the last lines that `unit` wrote, those of the last moment too."""
+        self.module.run_command(["journalctl", "--sync"])
         _, out, _ = self.module.run_command(
             ["journalctl", "--unit", unit, "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"]
         )
