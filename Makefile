@@ -36,6 +36,17 @@ stage = @$(2); printf '%-12s %5d s\n' '$(1)' $$SECONDS >>$(STAGES)
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
+define DEMO_SUMMARY
+A bare Debian 12 is now PostgreSQL, two Redis, gunicorn, Celery and Nginx, with the magazine of app/ on them.
+
+Site    http://127.0.0.1:$(DEMO_PORT)/
+Login   http://127.0.0.1:$(DEMO_PORT)/admin/ as admin, with the password that `make demo-password` shows
+Mail    register on the site; the worker writes the mail to /var/lib/slipway/mail on the host
+Host    podman exec -it slipway-demo-demo bash (as root), and there: systemctl status 'slipway-*'
+Remove  make demo-down
+endef
+export DEMO_SUMMARY
+
 .PHONY: demo demo-down demo-password dev
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
@@ -44,7 +55,7 @@ demo: ## Make a local host and deploy everything on it with the bundled app (DEM
 	$(call stage,secrets,ansible-playbook -i inventories/demo playbooks/secrets.yml)
 	$(call stage,site,ansible-playbook -i inventories/demo playbooks/site.yml)
 	$(call stage,demo data,ansible-playbook -i inventories/demo playbooks/demo.yml)
-	@echo; cat $(STAGES)
+	@echo; cat $(STAGES); echo; echo "$$DEMO_SUMMARY"
 
 demo-down: bootstrap ## Remove the demo's host
 	@ansible-playbook -i inventories/demo molecule/shared/destroy.yml
@@ -93,6 +104,7 @@ docs: .venv/complete ## Write the tables of variables into the roles' README fil
 
 lock: .venv/complete ## Pin the newest versions that fit: of the tools here and of the app
 	$(LOCK) requirements.in --output-file requirements.txt
+	$(LOCK) roles/django_app/files/uv.in --output-file roles/django_app/files/uv.txt
 	$(LOCK) app/pyproject.toml --output-file app/requirements.txt
 	$(LOCK) app/pyproject.toml --group app/pyproject.toml:test --output-file app/requirements-test.txt
 
