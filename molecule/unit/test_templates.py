@@ -49,7 +49,7 @@ USES = [
     for role in ROLES
     for path in sorted(role.glob("tasks/*.yml")) + sorted(role.glob("handlers/*.yml"))
     for task in tasks_of(load_yaml(path), {})
-    if "ansible.builtin.template" in task
+    if task.get("config_files", {}).get("files")
 ]
 
 
@@ -62,16 +62,16 @@ def render(use: Use, variables: dict[str, Any]) -> list[File]:
     files = []
     for item in items:
         templar = Templar(DataLoader(), variables | {name: item})
-        arguments = templar.template(use.task["ansible.builtin.template"])
-        source = use.role / "templates" / arguments["src"]
-        templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
-        # As the template module does: it trims blocks.
-        text = templar.copy_with_new_env(searchpath=[str(use.role / "templates")]).template(
-            trust_as_template(source.read_text(encoding="utf-8")),
-            escape_backslashes=False,
-            overrides={"trim_blocks": True, "lstrip_blocks": arguments.get("lstrip_blocks", False)},
-        )
-        files.append(File(arguments["dest"], text, source, str(arguments.get("mode"))))
+        for arguments in templar.template(use.task["config_files"]["files"]):
+            source = use.role / "templates" / arguments["src"]
+            templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
+            # As the action does: it trims blocks.
+            text = templar.copy_with_new_env(searchpath=[str(source.parent)]).template(
+                trust_as_template(source.read_text(encoding="utf-8")),
+                escape_backslashes=False,
+                overrides={"trim_blocks": True},
+            )
+            files.append(File(arguments["dest"], text, source, str(arguments.get("mode"))))
     return files
 
 

@@ -1,0 +1,89 @@
+#!/usr/bin/python
+"""Hold files and folders to what they shall be: the part of the action of this name that runs on the host."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: config_files
+short_description: Hold files and folders to what they shall be
+description:
+  - Writes files whole or not at all, and sets owner, group and mode. Folders that are missing are created first.
+options:
+  folders: {description: "Folders, each with path, owner, group and mode.", type: list, elements: dict, default: []}
+  files: {description: "Files, each with path, content, owner, group, mode.", type: list, elements: dict, default: []}
+author: Slipway contributors
+"""
+
+ATTRIBUTES = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "str"}}
+
+
+def set_attributes(module: AnsibleModule, entry: dict[str, Any], mode: str) -> bool:
+    """Give what is at the entry's path its owner, group and mode; return whether that was a change."""
+    wanted = {
+        "path": entry["path"],
+        "owner": entry["owner"] or "root",
+        "group": entry["group"] or "root",
+        "mode": entry["mode"] or mode,
+    }
+    return module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), False)
+
+
+def write(module: AnsibleModule, path: str, content: bytes) -> None:
+    """Put `content` in place of what is at `path`; a new file is its owner's alone until it has its attributes."""
+    # Beside its place, so that the move is a rename; no ending by which a folder of drop-ins would take it.
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    module.atomic_move(temporary, path)
+
+
+def main() -> None:
+    """Run the module."""
+    path = {"type": "path", "required": True}
+    module = AnsibleModule(
+        argument_spec={
+            "folders": {"type": "list", "elements": "dict", "default": [], "options": {"path": path, **ATTRIBUTES}},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": path, "content": {"type": "str", "required": True}, **ATTRIBUTES},
+            },
+        },
+        supports_check_mode=True,
+    )
+    changed, diff = [], []
+    for folder in module.params["folders"]:
+        missing = not os.path.isdir(folder["path"])
+        if missing and not module.check_mode:
+            os.makedirs(folder["path"], mode=0o755)
+        # A dry run cannot say more of what is not there yet.
+        if missing | (not (missing and module.check_mode) and set_attributes(module, folder, "0755")):
+            changed.append(folder["path"])
+
+    for file in module.params["files"]:
+        content = file["content"].encode()
+        try:
+            with open(file["path"], "rb") as current:
+                before = current.read()
+        except FileNotFoundError:
+            before = None
+        if before != content:
+            headers = {"before_header": file["path"], "after_header": file["path"]}
+            diff.append({"before": (before or b"").decode(errors="replace"), "after": file["content"], **headers})
+            if not module.check_mode:
+                write(module, file["path"], content)
+        dry = module.check_mode and before is None
+        if (not dry and set_attributes(module, file, "0644")) | (before != content):
+            changed.append(file["path"])
+    module.exit_json(changed=bool(changed), changed_paths=changed, diff=diff)
+
+
+if __name__ == "__main__":
+    main()
