@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import requests
-from conftest import APP, Site, live_unit, main_pid, recap
+from conftest import APP, Site, journal, live_unit, main_pid, recap
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://debian12"]
@@ -69,6 +69,20 @@ def test_change_fails_no_request(host: Host, site: Site, deploy: Callable[..., s
     assert live_unit(host, "web") == before
     assert host.run("systemctl is-active %s", changed).stdout.strip() == "inactive"
     assert len(visitors.answers) > 100 and set(visitors.answers) == {"200"}
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_other_classes_of_workers_serve(host: Host, site: Site, playbook: Callable, worker_class: str) -> None:
+    wanted = (
+        f'{{"gunicorn_worker_class": "{worker_class}", "gunicorn_threads": {4 if worker_class == "gthread" else 1}}}'
+    )
+    result = playbook("app.yml", "--limit", "debian12", "--extra-vars", wanted)
+    try:
+        assert result.returncode == 0, result.stdout[-4000:]
+        assert f"Using worker: {worker_class}" in journal(host, live_unit(host, "web"), 100)
+        assert all(site.answers() for _ in range(5))
+    finally:
+        assert playbook("app.yml", "--limit", "debian12").returncode == 0
 
 
 def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Site, playbook: Callable) -> None:

@@ -110,7 +110,8 @@ class Service:
     def switch(self, live: str | None) -> str:
         """Fill and start the idle slot, make it live and stop `live`; return the slot that serves now."""
         idle = "b" if live == "a" else "a"
-        if self.systemd.is_up(self.unit(idle)):
+        # One that still finishes its work is waited for: it runs from the folder that is about to be filled.
+        if self.systemd.show(self.unit(idle))["ActiveState"] not in ("inactive", "failed"):
             self.stop(idle)
         self.systemd.run("daemon-reload")
         self.fill(idle)
