@@ -2,14 +2,16 @@
 
 from django.contrib import messages
 from django.contrib.auth import login
+from django.contrib.auth.decorators import login_required
 from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from accounts.forms import RegistrationForm
-from accounts.services import register_user
+from accounts.forms import ProfileForm, RegistrationForm
+from accounts.models import User
+from accounts.services import register_user, update_profile
 
 
 @sensitive_post_parameters()
@@ -30,3 +32,23 @@ def register(request: HttpRequest) -> HttpResponse:
             messages.success(request, f"Welcome, {user.get_username()}. An email to you is on its way.")
             return redirect("blog:home")
     return render(request, "accounts/register.html", {"form": form})
+
+
+@never_cache
+@login_required
+def profile(request: HttpRequest) -> HttpResponse:
+    """Let users change what the site knows about them."""
+    # The form writes to its instance even when it refuses the input: not to the user whom the page greets.
+    form = ProfileForm(request.POST or None, instance=User.objects.get(pk=request.user.pk))
+    if request.method != "POST":
+        return render(request, "accounts/profile.html", {"form": form})
+    if not form.is_valid():
+        return render(request, "accounts/profile.html", {"form": form}, status=422)
+    try:
+        update_profile(form=form)
+    except IntegrityError:
+        # Someone took the address since the form was checked.
+        form.add_error("email", "A user with that email address already exists.")
+        return render(request, "accounts/profile.html", {"form": form}, status=422)
+    messages.success(request, "Your profile is saved.")
+    return redirect("accounts:profile")

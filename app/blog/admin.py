@@ -1,11 +1,11 @@
 """The admin's pages of the magazine, free of one query per row."""
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest
 
-from blog.models import Author, Comment, Post, Tag
+from blog.models import Author, Category, Comment, Post, Tag
 
 
 @admin.register(Author)
@@ -18,6 +18,25 @@ class AuthorAdmin(admin.ModelAdmin):
     prepopulated_fields = {"slug": ["name"]}
     autocomplete_fields = ["user"]
     show_full_result_count = False
+
+
+@admin.register(Category)
+class CategoryAdmin(admin.ModelAdmin):
+    """Sections of the magazine, with the number of posts in each, counted by the query of the list."""
+
+    list_display = ["name", "slug", "posts"]
+    search_fields = ["name"]
+    prepopulated_fields = {"slug": ["name"]}
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Category]:
+        """Add the number of posts."""
+        return super().get_queryset(request).annotate(post_count=Count("posts"))
+
+    @admin.display(ordering="post_count")
+    def posts(self, category: Category) -> int:
+        """Return the number of posts, of every status."""
+        return category.post_count
 
 
 @admin.register(Tag)
@@ -34,13 +53,13 @@ class TagAdmin(admin.ModelAdmin):
 class PostAdmin(admin.ModelAdmin):
     """Posts. The list fetches authors by a join and tags by one query, and leaves the texts behind."""
 
-    list_display = ["title", "author", "status", "published_at", "topics"]
-    list_filter = ["status"]
-    list_select_related = ["author"]
+    list_display = ["title", "author", "category", "status", "published_at", "topics"]
+    list_filter = ["status", "category"]
+    list_select_related = ["author", "category"]
     search_fields = ["title"]
     ordering = ["-created_at", "-id"]
     prepopulated_fields = {"slug": ["title"]}
-    autocomplete_fields = ["author", "tags"]
+    autocomplete_fields = ["author", "category", "tags"]
     readonly_fields = ["created_at", "updated_at"]
     show_full_result_count = False
     actions = ["publish", "archive"]
@@ -49,7 +68,7 @@ class PostAdmin(admin.ModelAdmin):
         """Fetch for the list only what it shows."""
         posts = super().get_queryset(request)
         if request.resolver_match and request.resolver_match.url_name == "blog_post_changelist":
-            posts = posts.defer("body", "summary", "author__bio").prefetch_related("tags")
+            posts = posts.defer("body", "summary", "author__bio", "category__description").prefetch_related("tags")
         return posts
 
     @admin.display(description="topics")

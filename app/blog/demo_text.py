@@ -28,6 +28,26 @@ TOPICS = [
     "Charts", "Engines", "Fishing", "Birds", "Food", "History", "Light", "Winter", "Craft", "Markets",
     "Paint", "Knots", "Ferries", "Locks", "Music", "Letters", "Stone", "Salt", "Maps", "Crews",
 ]  # fmt: skip
+CATEGORIES = {
+    "Workshop": "Repairs, from the first look to the last coat.",
+    "Voyages": "Where a boat took us, and what we found there.",
+    "People": "Those who build, mend and steer.",
+    "Nature": "Water, weather, birds and what grows at the edge.",
+    "History": "How it came to be as it is.",
+    "Opinion": "Arguments, mostly friendly.",
+}
+GOODS = [
+    "Marlinspike", "Sailmaker's palm", "Oak bucket", "Storm lantern", "Caulking mallet", "Deck brush",
+    "Brass cleat", "Rigging knife", "Tide clock", "Canvas bag", "Rope mat", "Bronze bell", "Chart weight",
+    "Oilskin apron", "Boathook", "Bosun's chair", "Wooden fid", "Copper kettle", "Signal flag", "Leather log book",
+]  # fmt: skip
+GOODS_SUMMARIES = [
+    "Made by hand in a shed with a view of the water.",
+    "Outlives its owner, and says so on the label.",
+    "Plain, heavy, and exactly right.",
+    "The kind that our grandparents had, because it was theirs we copied.",
+    "Comes with a drawing, so that you can mend it.",
+]
 SUMMARIES = [
     "It took a season, a borrowed winch and more patience than we had planned for.",
     "Everyone said it was past saving. Three people and a pot of glue disagreed.",
@@ -105,3 +125,9 @@ def title_and_body(random: Random) -> tuple[str, str]:
 def remark(random: Random) -> str:
     """Return a comment."""
     return " ".join(random.sample(REMARKS, random.randint(1, 2)))
+
+
+def description(random: Random) -> str:
+    """Return a text of two paragraphs about a product."""
+    sentences = random.sample(SENTENCES, 7)
+    return f"{' '.join(sentences[:4])}\n\n{' '.join(sentences[4:])}"

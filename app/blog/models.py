@@ -1,4 +1,4 @@
-"""Authors, posts, tags and comments."""
+"""Authors, categories, posts, tags and comments."""
 
 from typing import Self
 
@@ -30,6 +30,25 @@ class Author(models.Model):
     def get_absolute_url(self) -> str:
         """Return the address of the author's page."""
         return reverse("blog:author", args=[self.slug])
+
+
+class Category(models.Model):
+    """A section of the magazine: a post is in one at most."""
+
+    name = models.CharField(max_length=50, unique=True)
+    slug = models.SlugField(max_length=50, unique=True)
+    description = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name_plural = "categories"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the category's page."""
+        return reverse("blog:category", args=[self.slug])
 
 
 class Tag(models.Model):
@@ -64,9 +83,9 @@ class PostQuerySet(models.QuerySet["Post"]):
         """Fetch what a list shows, in two queries whatever the number of posts, without the long texts."""
         comments = Comment.objects.filter(post=OuterRef("pk")).order_by().values("post")
         return (
-            self.select_related("author")
+            self.select_related("author", "category")
             .prefetch_related(Prefetch("tags", queryset=Tag.objects.only("name", "slug")))
-            .defer("body", "author__bio", "author__user")
+            .defer("body", "author__bio", "author__user", "category__description")
             # Counted for the posts of the page only; a join would count for all before the limit applies.
             .annotate(
                 comment_count=Coalesce(
@@ -89,6 +108,9 @@ class Post(models.Model):
         ARCHIVED = "archived", "Archived"
 
     author = models.ForeignKey(Author, on_delete=models.PROTECT, related_name="posts", db_index=False)
+    category = models.ForeignKey(
+        Category, on_delete=models.SET_NULL, null=True, blank=True, related_name="posts", db_index=False
+    )
     title = models.CharField(max_length=200)
     slug = models.SlugField(max_length=200, unique=True)
     summary = models.CharField(max_length=300, blank=True)
@@ -125,11 +147,19 @@ class Post(models.Model):
                 condition=Q(status="published"),
                 name="blog_post_author_newest",
             ),
+            models.Index(
+                F("category"),
+                F("published_at").desc(),
+                F("id").desc(),
+                condition=Q(status="published"),
+                name="blog_post_category_newest",
+            ),
             # The admin's list, which has every status, and its filter.
             models.Index(F("created_at").desc(), F("id").desc(), name="blog_post_created"),
             models.Index(F("status"), F("created_at").desc(), F("id").desc(), name="blog_post_status_created"),
-            # The foreign key on its own, for the admin and for the protection on deletion.
+            # The foreign keys on their own, for the admin and for what a deletion has to look up.
             models.Index(fields=["author"], name="blog_post_author"),
+            models.Index(fields=["category"], name="blog_post_category"),
         ]
 
     def __str__(self) -> str:

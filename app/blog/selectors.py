@@ -4,7 +4,7 @@ from django.core.cache import cache
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from blog.models import Post, Tag
+from blog.models import Category, Post, Tag
 
 POPULAR_TAGS_KEY = "blog:popular-tags"
 POPULAR_TAGS_TIMEOUT = 300
@@ -27,3 +27,22 @@ def popular_tags(limit: int = 14) -> list[dict[str, str | int]]:
         )
 
     return cache.get_or_set(POPULAR_TAGS_KEY, count, POPULAR_TAGS_TIMEOUT)
+
+
+CATEGORY_COUNTS_KEY = "blog:category-counts"
+CATEGORY_COUNTS_TIMEOUT = 300
+
+
+def category_counts() -> list[dict[str, str | int]]:
+    """Return the categories that have published posts, with their number, which may be five minutes old."""
+
+    def count() -> list[dict[str, str | int]]:
+        published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
+        return list(
+            Category.objects.annotate(post_count=Count("posts", filter=published))
+            .filter(post_count__gt=0)
+            .order_by("name")
+            .values("name", "slug", "post_count")
+        )
+
+    return cache.get_or_set(CATEGORY_COUNTS_KEY, count, CATEGORY_COUNTS_TIMEOUT)

@@ -7,9 +7,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from blog.forms import CommentForm
-from blog.models import Author, Post, PostQuerySet, Tag
+from blog.models import Author, Category, Post, PostQuerySet, Tag
 from blog.pagination import paginate
-from blog.selectors import popular_tags
+from blog.selectors import category_counts, popular_tags
 
 POSTS_ON_HOME = 7
 POSTS_PER_PAGE = 12
@@ -37,7 +37,15 @@ def _post_list(request: HttpRequest, posts: PostQuerySet, context: dict[str, obj
 @require_safe
 def post_list(request: HttpRequest) -> HttpResponse:
     """List all posts."""
-    return _post_list(request, Post.objects.all(), {"heading": "All stories"})
+    return _post_list(request, Post.objects.all(), {"heading": "All stories", "categories": category_counts()})
+
+
+@require_safe
+def category(request: HttpRequest, slug: str) -> HttpResponse:
+    """List the posts of a category."""
+    section = get_object_or_404(Category, slug=slug)
+    context = {"heading": section.name, "kicker": "Category", "introduction": section.description}
+    return _post_list(request, section.posts.all(), context)
 
 
 @require_safe
@@ -72,7 +80,7 @@ def _post_page(request: HttpRequest, post: Post, form: CommentForm | None = None
 @require_safe
 def post(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a post with its comments."""
-    posts = Post.objects.published().select_related("author").prefetch_related("tags")
+    posts = Post.objects.published().select_related("author", "category").prefetch_related("tags")
     return _post_page(request, get_object_or_404(posts, slug=slug))
 
 

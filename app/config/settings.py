@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "accounts",
     "blog",
     "ops",
+    "shop",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

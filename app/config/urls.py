@@ -11,6 +11,7 @@ admin.site.site_header = admin.site.site_title = f"{settings.SITE_NAME} administ
 urlpatterns = [
     path("", include("blog.urls")),
     path("accounts/", include("accounts.urls")),
+    path("shop/", include("shop.urls")),
     path("admin/", admin.site.urls),
     # Without a slash at the end, as probes ask for them.
     path("healthz", health.healthz, name="healthz"),

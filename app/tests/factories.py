@@ -7,7 +7,8 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.models import User
-from blog.models import Author, Comment, Post, Tag
+from blog.models import Author, Category, Comment, Post, Tag
+from shop.models import Product
 
 PASSWORD = "harbour-light-77"  # noqa: S105 -- of users that live as long as a test
 numbers = count(1)
@@ -51,3 +52,24 @@ def make_comments(post: Post, number: int) -> list[Comment]:
         )
         for i in range(number)
     ]
+
+
+def make_category(**fields: Any) -> Category:
+    """Create a category."""
+    number = next(numbers)
+    return Category.objects.create(**{"name": f"Category {number}", "slug": f"category-{number}"} | fields)
+
+
+def make_product(**fields: Any) -> Product:
+    """Create a product on sale, a minute older than the one before."""
+    number = next(numbers)
+    defaults = {
+        "name": f"Product {number}",
+        "slug": f"product-{number}",
+        "summary": "In short.",
+        "description": "At length.",
+        "price": "12.50",
+        "stock": 3,
+        "created_at": timezone.now() - timedelta(minutes=number),
+    }
+    return Product.objects.create(**defaults | fields)

@@ -15,6 +15,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from accounts import emails, tasks, views
 from accounts.models import User, WelcomeEmail
+from blog.models import Author
 from tests.factories import PASSWORD, make_user
 
 FORM = {"username": "ada", "email": "ada@example.com", "password1": PASSWORD, "password2": PASSWORD}
@@ -217,3 +218,53 @@ def test_deliveries_at_the_same_time_send_once(monkeypatch: pytest.MonkeyPatch) 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(deliver, range(4))) == [False, False, False, True]
     assert len(mail.outbox) == 1
+
+
+@pytest.mark.django_db
+def test_a_profile_is_for_those_who_are_logged_in(client: Client) -> None:
+    assert client.get("/accounts/profile/")["Location"] == "/accounts/login/?next=/accounts/profile/"
+
+
+@pytest.mark.django_db
+def test_users_edit_their_profile(client: Client) -> None:
+    user = make_user()
+    client.force_login(user)
+    form = {"first_name": "Ada", "last_name": "Keel", "email": "keel@example.com", "bio": "ignored", "username": "root"}
+    assert client.post("/accounts/profile/", form).status_code == 302
+    changed = User.objects.get()
+    assert (changed.first_name, changed.email, changed.username) == ("Ada", "keel@example.com", user.username)
+    assert "Your profile is saved." in client.get("/accounts/profile/").content.decode()
+
+
+@pytest.mark.django_db
+def test_authors_edit_their_text(client: Client) -> None:
+    user = make_user()
+    author = Author.objects.create(user=user, name="Ada Keel", slug="ada-keel", bio="Old.")
+    client.force_login(user)
+    assert "Old." in client.get("/accounts/profile/").content.decode()
+    client.post("/accounts/profile/", {"email": user.email, "bio": "New."})
+    author.refresh_from_db()
+    assert author.bio == "New."
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("email", ["", "nonsense", "TAKEN@example.com"])
+def test_an_unfit_profile_is_refused_with_the_reason(client: Client, email: str) -> None:
+    make_user(email="taken@example.com")
+    user = make_user()
+    client.force_login(user)
+    response = client.post("/accounts/profile/", {"email": email})
+    assert response.status_code == 422
+    assert 'role="alert"' in response.content.decode()
+    user.refresh_from_db()
+    assert "@" in user.email
+
+
+@pytest.mark.django_db
+def test_an_address_taken_at_the_same_moment_is_explained(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_user(email="taken@example.com")
+    client.force_login(make_user())
+    monkeypatch.setattr(User, "validate_constraints", lambda *args, **kwargs: None)
+    response = client.post("/accounts/profile/", {"email": "taken@example.com"})
+    assert response.status_code == 422
+    assert "already exists" in response.content.decode()

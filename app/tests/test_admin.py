@@ -9,14 +9,16 @@ from django.utils import timezone
 
 from accounts.models import WelcomeEmail
 from blog.models import Post
-from tests.factories import make_comments, make_post, make_user
+from tests.factories import make_category, make_comments, make_post, make_product, make_user
 
 pytestmark = pytest.mark.django_db
 
 LISTS = {
-    "blog_post": 5,
+    "blog_post": 6,
     "blog_author": 4,
     "blog_tag": 4,
+    "blog_category": 4,
+    "shop_product": 4,
     "blog_comment": 6,
     "accounts_user": 7,
     "accounts_welcomeemail": 4,
@@ -33,10 +35,11 @@ def admin(client: Client) -> Client:
 def make_rows(number: int) -> None:
     """Create rows of every model."""
     for _ in range(number):
-        post = make_post()
+        post = make_post(category=make_category())
         post.author.user = make_comments(post, 1)[0].user
         post.author.save()
         WelcomeEmail.objects.create(user=post.author.user)
+        make_product()
 
 
 @pytest.mark.parametrize(("model", "expected"), LISTS.items())

@@ -1,9 +1,10 @@
 """The public pages: what they show, whom, and by how many queries."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import caches
 from django.db import IntegrityError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from blog.models import Comment, Post, Tag
 from blog.views import COMMENTS_PER_PAGE, POSTS_PER_PAGE
-from tests.factories import make_comments, make_post, make_user
+from tests.factories import make_category, make_comments, make_post, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -59,12 +60,14 @@ def test_pages_suit_a_strict_content_security_policy(client: Client, path: str) 
     ids=["draft", "archived", "future"],
 )
 def test_what_is_not_public_is_nowhere(client: Client, hidden: dict[str, object]) -> None:
-    post = make_post(**hidden)
+    post = make_post(category=make_category(), **hidden)
     assert client.get(post.get_absolute_url()).status_code == 404
     client.force_login(make_user())
     comment = client.post(f"{post.get_absolute_url()}comments/", {"body": "Me first"})
     assert comment.status_code == 404
     tag = post.tags.first()
+    assert post.title not in page_texts(client, post.category.get_absolute_url())
+    assert post.category.get_absolute_url() not in page_texts(client, "/posts/"), "a category without public posts"
     for path in ("/", "/posts/", tag.get_absolute_url(), post.author.get_absolute_url()):
         assert post.title not in page_texts(client, path)
     assert f"{tag.get_absolute_url()}" not in page_texts(client, "/"), "a topic without public posts"
@@ -175,26 +178,26 @@ def test_visitors_get_no_cookie(client: Client) -> None:
 
 
 def queries(client: Client, path: str) -> int:
-    """Return the number of queries of a page whose topics are not in the cache."""
-    cache.delete("blog:popular-tags")
-    with CaptureQueriesContext(
-        connection,
-    ) as context:
+    """Return the number of queries of a page of which nothing is in the cache."""
+    caches["default"].key_prefix = f"test-{uuid4().hex}"
+    with CaptureQueriesContext(connection) as context:
         page_texts(client, path)
     return len(context)
 
 
 @pytest.mark.parametrize(
     ("name", "visitor", "user"),
-    # Posts, tags of these posts, topics; whoever is logged in costs the session and the user.
-    [("home", 3, 5), ("list", 3, 5), ("tag", 4, 6), ("author", 4, 6), ("post", 3, 5)],
+    # Posts, tags of these posts, topics, the categories of the list; a login costs the session and the user.
+    [("home", 3, 5), ("list", 4, 6), ("category", 4, 6), ("tag", 4, 6), ("author", 4, 6), ("post", 3, 5)],
 )
 def test_queries_do_not_grow_with_the_data(client: Client, name: str, visitor: int, user: int) -> None:
     rope = Tag.objects.create(name="Rope", slug="rope")
-    post = make_post(tags=[rope], published_at=timezone.now())
+    section = make_category()
+    post = make_post(category=section, tags=[rope], published_at=timezone.now())
     paths = {
         "home": "/",
         "list": "/posts/",
+        "category": section.get_absolute_url(),
         "tag": rope.get_absolute_url(),
         "author": post.author.get_absolute_url(),
         "post": post.get_absolute_url(),
@@ -202,7 +205,7 @@ def test_queries_do_not_grow_with_the_data(client: Client, name: str, visitor: i
     make_comments(post, 1)
     few = queries(client, paths[name])
     for _ in range(30):
-        make_post(author=post.author, tags=[rope, *make_post().tags.all()])
+        make_post(author=post.author, category=section, tags=[rope, *make_post().tags.all()])
     make_comments(post, 30)
     assert (few, queries(client, paths[name])) == (visitor, visitor)
     client.force_login(make_user())

@@ -6,11 +6,13 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from blog.models import Author, Comment, Post, Tag
+from blog.models import Author, Category, Comment, Post, Tag
+from shop.models import Product
+from tests.factories import make_post
 
 pytestmark = pytest.mark.django_db
 
-SMALL = ["--posts=45", "--authors=3", "--tags=4", "--readers=5", "--comments=60"]
+SMALL = ["--posts=45", "--authors=3", "--tags=4", "--readers=5", "--comments=60", "--categories=3", "--products=12"]
 
 
 def seed(*arguments: str) -> str:
@@ -22,21 +24,26 @@ def seed(*arguments: str) -> str:
 
 def counts() -> list[int]:
     """Return the number of rows of each model."""
-    return [model.objects.count() for model in (Author, Tag, User, Post, Comment)]
+    return [model.objects.count() for model in (Author, Category, Tag, User, Product, Post, Comment)]
 
 
 def contents() -> list[object]:
     """Return the data without the ids."""
     return [
         list(Post.objects.order_by("slug").values_list("slug", "title", "body", "status", "published_at")),
+        list(Post.objects.order_by("slug").values_list("slug", "category__slug")),
+        list(Product.objects.order_by("slug").values_list("slug", "description", "price", "stock", "views")),
         list(Post.tags.through.objects.order_by("post__slug", "tag__slug").values_list("post__slug", "tag__slug")),
         list(Comment.objects.order_by("created_at", "body").values_list("post__slug", "user__username", "body")),
     ]
 
 
 def test_the_default_size() -> None:
-    assert seed() == "seed_demo: created 20 authors, 30 tags, 50 readers, 200 posts, 1000 comments"
-    assert counts() == [20, 30, 50, 200, 1000]
+    assert seed() == (
+        "seed_demo: created 20 authors, 6 categories, 30 tags, 50 readers, 60 products, 200 posts, 1000 comments"
+    )
+    assert counts() == [20, 6, 30, 50, 60, 200, 1000]
+    assert not Post.objects.filter(category=None).exists()
     statuses = set(Post.objects.values_list("status", flat=True))
     assert statuses == set(Post.Status.values)
     assert not Post.objects.filter(tags=None).exists()
@@ -52,7 +59,7 @@ def test_a_second_run_changes_nothing() -> None:
 def test_the_data_are_reproducible() -> None:
     seed(*SMALL)
     before = contents()
-    for model in (Comment, Post, Author, Tag, User):
+    for model in (Comment, Post, Author, Category, Tag, User, Product):
         model.objects.all().delete()
     seed(*SMALL)
     assert contents() == before
@@ -63,6 +70,18 @@ def test_the_data_are_reproducible() -> None:
 def test_a_larger_size_adds() -> None:
     seed(*SMALL)
     assert seed(*SMALL, "--posts=50", "--comments=70") == "seed_demo: created 5 posts, 10 comments"
+
+
+def test_older_posts_get_the_category_they_would_have_had() -> None:
+    seed(*SMALL)
+    before = contents()
+    Post.objects.update(category=None)
+    own = make_post(slug="not-of-this-command-7")
+    assert seed(*SMALL) == "seed_demo: created 45 categories of older posts"
+    own.refresh_from_db()
+    assert own.category is None
+    own.delete()
+    assert contents()[1] == before[1]
 
 
 def test_readers_cannot_log_in() -> None:
@@ -88,7 +107,7 @@ def test_the_administrator_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("DEMO_ADMIN_PASSWORD", raising=False)
     with pytest.raises(CommandError, match="DEMO_ADMIN_PASSWORD is required"):
         seed(*SMALL, "--admin=skipper")
-    assert counts() == [0, 0, 0, 0, 0]
+    assert counts() == [0] * 7
 
 
 def test_nobody_is_promoted(monkeypatch: pytest.MonkeyPatch) -> None:

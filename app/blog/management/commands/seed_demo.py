@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from random import Random
 from typing import Any
@@ -16,9 +17,10 @@ from django.utils.text import slugify
 
 from accounts.models import User
 from blog import demo_text
-from blog.models import Author, Comment, Post, Tag
-from blog.selectors import POPULAR_TAGS_KEY
+from blog.models import Author, Category, Comment, Post, Tag
+from blog.selectors import CATEGORY_COUNTS_KEY, POPULAR_TAGS_KEY
 from config.env import Environment
+from shop.models import Product
 
 BATCH = 2000
 NEWEST = datetime(2025, 12, 1, 7, tzinfo=UTC)
@@ -44,7 +46,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Define the sizes, the seed and the administrator."""
-        sizes = {"posts": 200, "authors": 20, "tags": 30, "readers": 50, "comments": 1000}
+        sizes = {
+            "posts": 200, "authors": 20, "categories": 6, "tags": 30, "readers": 50, "comments": 1000, "products": 60,
+        }  # fmt: skip
         for name, size in sizes.items():
             parser.add_argument(
                 f"--{name}", type=count_argument, default=size, help=f"number of {name} (default {size})"
@@ -64,24 +68,36 @@ class Command(BaseCommand):
             if options["admin"]:
                 done += self.create_administrator(options["admin"])
         # Counted before there was anything to count, perhaps.
-        cache.delete(POPULAR_TAGS_KEY)
+        cache.delete_many([POPULAR_TAGS_KEY, CATEGORY_COUNTS_KEY])
         self.stdout.write(f"seed_demo: created {', '.join(done)}" if done else "seed_demo: nothing to do")
 
     def create_data(self, options: dict[str, Any]) -> list[str]:
         """Create the missing rows; return what was created, in words."""
         created = {
             "authors": self.create(Author, map(self.author, range(options["authors"]))),
+            "categories": self.create(Category, map(self.category, range(options["categories"]))),
             "tags": self.create(Tag, map(self.tag, range(options["tags"]))),
             "readers": self.create(User, map(self.reader, range(options["readers"]))),
+            "products": self.create(Product, map(self.product, range(options["products"]))),
         }
         created["posts"] = self.create_posts(options)
         created["comments"] = self.create_comments(options)
+        created["categories of older posts"] = self.file_posts(options)
         if any(created.values()):
             with connection.cursor() as cursor:
                 # Tables that grew at once have no statistics yet, and plans made without them are slow.
-                for model in (Author, Tag, User, Post, Post.tags.through, Comment):
+                for model in (Author, Category, Tag, User, Product, Post, Post.tags.through, Comment):
                     cursor.execute(f"ANALYZE {connection.ops.quote_name(model._meta.db_table)}")
         return [f"{count} {name}" for name, count in created.items() if count]
+
+    def progress(self, what: str, done: int, of: int) -> None:
+        """Draw a bar on a terminal, and nothing elsewhere: a log needs none."""
+        if not self.stderr.isatty():
+            return
+        filled = 30 * done // of
+        self.stderr.write(f"\r{what:>9} [{'#' * filled}{'.' * (30 - filled)}] {done:,} of {of:,}", ending="")
+        if done >= of:
+            self.stderr.write("")
 
     def random(self, kind: str, number: int) -> Random:
         """Return a generator of random numbers that belongs to one row."""
@@ -118,12 +134,38 @@ class Command(BaseCommand):
         name = demo_text.TOPICS[place] if turn == 0 else f"{demo_text.TOPICS[place]} {turn + 1}"
         return Tag(name=name, slug=slugify(name))
 
+    @staticmethod
+    def category(number: int) -> Category:
+        """Return a category."""
+        turn, place = divmod(number, len(demo_text.CATEGORIES))
+        name, description = list(demo_text.CATEGORIES.items())[place]
+        name = name if turn == 0 else f"{name} {turn + 1}"
+        return Category(name=name, slug=slugify(name), description=description)
+
+    def product(self, number: int) -> Product:
+        """Return a product, the newest for number 0; of twenty, one is sold out and one is not on sale."""
+        random = self.random("product", number)
+        turn, place = divmod(number, len(demo_text.GOODS))
+        name = demo_text.GOODS[place] if turn == 0 else f"{demo_text.GOODS[place]} No. {turn + 1}"
+        return Product(
+            name=name,
+            slug=slugify(name),
+            summary=random.choice(demo_text.GOODS_SUMMARIES),
+            description=demo_text.description(random),
+            price=Decimal(random.randrange(450, 24000, 50)) / 100,
+            stock=0 if number % 20 == 7 else random.randint(1, 80),
+            is_active=number % 20 != 13,
+            # A few are looked at a great deal, most are not.
+            views=int(random.paretovariate(1.1) * 20),
+            created_at=NEWEST - timedelta(hours=9 * number),
+        )
+
     def reader(self, number: int) -> User:
         """Return a user who comments but cannot log in."""
         name = slugify(self.person(number + 7)).replace("-", "_")
         return User(username=name, email=f"{name}@{READERS_DOMAIN}", password=make_password(None))
 
-    def post(self, number: int, authors: list[int]) -> Post:
+    def post(self, number: int, authors: list[int], categories: list[int]) -> Post:
         """Return a post, the newest for number 0; of forty, three are drafts and one is archived."""
         random = self.random("post", number)
         title, body = demo_text.title_and_body(random)
@@ -135,6 +177,7 @@ class Command(BaseCommand):
         }
         return Post(
             author_id=random.choice(authors),
+            category_id=self.category_of(number, categories),
             title=title,
             slug=f"{slugify(title)}-{number + 1}",
             summary=random.choice(demo_text.SUMMARIES),
@@ -143,17 +186,52 @@ class Command(BaseCommand):
             published_at=NEWEST - timedelta(hours=3 * number, minutes=random.randrange(180)),
         )
 
+    def category_of(self, number: int, categories: list[int]) -> int:
+        """Return the category of a post."""
+        return self.random("category", number).choice(categories)
+
+    @staticmethod
+    def category_ids() -> list[int]:
+        """Return the categories, in the order in which they were made."""
+        return list(Category.objects.order_by("pk").values_list("pk", flat=True))
+
+    def file_posts(self, options: dict[str, Any]) -> int:
+        """Give a category to those posts of this command that an older release made without one."""
+        posts = Post.objects.filter(category=None).values_list("pk", "slug")
+        # The number at the end of a slug is not proof enough: the post might be somebody's own.
+        numbers = {pk: slug.rpartition("-")[2] for pk, slug in posts.iterator(BATCH)}
+        mine = [
+            (pk, int(number) - 1)
+            for pk, number in numbers.items()
+            if number.isdecimal() and 0 < int(number) <= options["posts"]
+        ]
+        if not mine:
+            return 0
+        slugs = {number: self.post(number, [0], [0]).slug for _, number in mine}
+        categories, filed = self.category_ids(), 0
+        for start in range(0, len(mine), BATCH):
+            batch = Post.objects.in_bulk([pk for pk, _ in mine[start : start + BATCH]])
+            changed = []
+            for pk, number in mine[start : start + BATCH]:
+                if batch[pk].slug == slugs[number]:
+                    batch[pk].category_id = self.category_of(number, categories)
+                    changed.append(batch[pk])
+            filed += Post.objects.bulk_update(changed, ["category"], batch_size=BATCH)
+        return filed
+
     def create_posts(self, options: dict[str, Any]) -> int:
         """Create the missing posts with their tags."""
         authors = list(Author.objects.order_by("pk").values_list("pk", flat=True))
         tags = list(Tag.objects.order_by("pk").values_list("pk", flat=True))
-        present = set(Post.objects.values_list("slug", flat=True))
-        rows = (self.post(number, authors) for number in range(options["posts"]))
-        missing = (post for post in rows if post.slug not in present)
-        created = 0
-        while batch := list(islice(missing, BATCH)):
+        present = set(Post.objects.values_list("slug", flat=True).iterator(BATCH))
+        categories = self.category_ids()
+        rows = (self.post(number, authors, categories) for number in range(options["posts"]))
+        rows = (post for post in rows if post.slug not in present)
+        created, missing = 0, options["posts"] - len(present)
+        while batch := list(islice(rows, BATCH)):
             posts = Post.objects.bulk_create(batch)
             created += len(posts)
+            self.progress("posts", created, max(missing, created))
             tagged = Post.tags.through
             tagged.objects.bulk_create(
                 (tagged(post_id=post.pk, tag_id=tag) for post in posts for tag in self.tags_of(post, tags)),
@@ -177,8 +255,10 @@ class Command(BaseCommand):
         readers = User.objects.filter(email__endswith=f"@{READERS_DOMAIN}").order_by("pk")
         readers = list(readers.values_list("pk", flat=True))
         rows = (self.comment(number, posts, readers) for number in missing)
+        created = 0
         while batch := list(islice(rows, BATCH)):
-            Comment.objects.bulk_create(batch)
+            created += len(Comment.objects.bulk_create(batch))
+            self.progress("comments", created, len(missing))
         return len(missing)
 
     def comment(self, number: int, posts: list[tuple[int, datetime]], readers: list[int]) -> Comment:

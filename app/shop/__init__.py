@@ -1,0 +1,1 @@
+"""The shop: products, the hot ones among them, and a count of their views."""

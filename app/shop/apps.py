@@ -1,0 +1,9 @@
+"""Configuration of the shop application."""
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    """Products and their views."""
+
+    name = "shop"
