@@ -5,6 +5,12 @@ from django import forms
 from blog.models import Comment
 
 
+class SearchForm(forms.Form):
+    """What a reader looks for."""
+
+    q = forms.CharField(label="Search", max_length=200, required=False)
+
+
 class CommentForm(forms.ModelForm):
     """What a logged-in user writes below a post."""
 

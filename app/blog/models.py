@@ -3,10 +3,12 @@
 from typing import Self
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.db.models import F, OuterRef, Prefetch, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Left, Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -68,6 +70,12 @@ class Tag(models.Model):
         return reverse("blog:tag", args=[self.slug])
 
 
+LATEST_COMMENTS = 5
+EXCERPT_LENGTH = 120
+# The search and its index have to say the same, or PostgreSQL does not use the index.
+SEARCHED_TEXT = SearchVector("title", "summary", "body", config="english")
+
+
 class PostQuerySet(models.QuerySet["Post"]):
     """Which posts there are for whom, and what a page needs of them."""
 
@@ -75,16 +83,33 @@ class PostQuerySet(models.QuerySet["Post"]):
         """Keep what the public may read: published, and not in the future."""
         return self.filter(status=Post.Status.PUBLISHED, published_at__lte=timezone.now())
 
+    def search(self, words: str) -> Self:
+        """Keep the posts that match, in the manner of search engines: "quoted phrase", or, -without."""
+        query = SearchQuery(words, config="english", search_type="websearch")
+        return self.alias(searched=SEARCHED_TEXT).filter(searched=query)
+
+    def archive(self) -> int:
+        """Archive by one UPDATE; return the number of posts that were not archived before."""
+        return self.exclude(status=Post.Status.ARCHIVED).update(status=Post.Status.ARCHIVED, updated_at=Now())
+
+    def archive_drafts(self) -> int:
+        """Archive the drafts by one UPDATE, whatever their number; return it."""
+        return self.filter(status=Post.Status.DRAFT).archive()
+
     def newest_first(self) -> Self:
         """Order by date; the id makes the order total, which keyset pagination needs."""
         return self.order_by("-published_at", "-id")
 
     def for_cards(self) -> Self:
-        """Fetch what a list shows, in two queries whatever the number of posts, without the long texts."""
+        """Fetch what a list shows, in three queries whatever the number of posts, without the long texts."""
         comments = Comment.objects.filter(post=OuterRef("pk")).order_by().values("post")
         return (
             self.select_related("author", "category")
-            .prefetch_related(Prefetch("tags", queryset=Tag.objects.only("name", "slug")))
+            .prefetch_related(
+                Prefetch("tags", queryset=Tag.objects.only("name", "slug")),
+                # The slice holds for each post: Django numbers the comments of a post by a window function.
+                Prefetch("comments", queryset=Comment.objects.excerpts()[:LATEST_COMMENTS], to_attr="latest_comments"),
+            )
             .defer("body", "author__bio", "author__user", "category__description")
             # Counted for the posts of the page only; a join would count for all before the limit applies.
             .annotate(
@@ -160,6 +185,8 @@ class Post(models.Model):
             # The foreign keys on their own, for the admin and for what a deletion has to look up.
             models.Index(fields=["author"], name="blog_post_author"),
             models.Index(fields=["category"], name="blog_post_category"),
+            # An index on the expression: a column of its own would be fetched with every post.
+            GinIndex(SEARCHED_TEXT, name="blog_post_search"),
         ]
 
     def __str__(self) -> str:
@@ -175,6 +202,19 @@ class Post(models.Model):
         return self.pk % 8
 
 
+class CommentQuerySet(models.QuerySet["Comment"]):
+    """What a page needs of comments."""
+
+    def excerpts(self) -> Self:
+        """Fetch the beginnings of comments and the names of their users, the latest first."""
+        return (
+            self.select_related("user")
+            .only("created_at", "post_id", "user__username")
+            .annotate(excerpt=Left("body", EXCERPT_LENGTH))
+            .order_by("-created_at", "-id")
+        )
+
+
 class Comment(models.Model):
     """What a user says about a post."""
 
@@ -182,6 +222,8 @@ class Comment(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="comments")
     body = models.TextField(validators=[MaxLengthValidator(5000)])
     created_at = models.DateTimeField(default=timezone.now)
+
+    objects = CommentQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from blog.forms import CommentForm
+from blog.forms import CommentForm, SearchForm
 from blog.models import Author, Category, Post, PostQuerySet, Tag
 from blog.pagination import paginate
 from blog.selectors import category_counts, popular_tags
@@ -46,6 +46,23 @@ def category(request: HttpRequest, slug: str) -> HttpResponse:
     section = get_object_or_404(Category, slug=slug)
     context = {"heading": section.name, "kicker": "Category", "introduction": section.description}
     return _post_list(request, section.posts.all(), context)
+
+
+@require_safe
+def search(request: HttpRequest) -> HttpResponse:
+    """List the posts that match, the newest first.
+
+    Ordered by rank, each page would cost the ranking of all matches. By date, a rare word is found by the
+    GIN index, and for a frequent one the list is read from its newest end until the page is full.
+    """
+    form = SearchForm(request.GET)
+    words = form.cleaned_data["q"] if form.is_valid() else ""
+    context = {"words": words, "page": None}
+    if words:
+        posts = Post.objects.search(words).published().for_cards()
+        cursor = request.GET.get("before")
+        context["page"] = paginate(posts, field="published_at", cursor=cursor, size=POSTS_PER_PAGE)
+    return render(request, "blog/search.html", context)
 
 
 @require_safe

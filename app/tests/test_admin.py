@@ -99,3 +99,14 @@ def test_a_published_post_without_a_date_is_explained(admin: Client) -> None:
 def test_no_one_else_gets_in(client: Client) -> None:
     client.force_login(make_user())
     assert client.get(reverse("admin:blog_post_changelist")).status_code == 302
+
+
+def test_drafts_are_archived_in_one_update(admin: Client) -> None:
+    drafts = [make_post(status=Post.Status.DRAFT) for _ in range(5)]
+    published = make_post()
+    form = {"action": "archive_drafts", "_selected_action": [post.pk for post in [*drafts, published]]}
+    with CaptureQueriesContext(connection) as context:
+        admin.post(reverse("admin:blog_post_changelist"), form)
+    assert sum(query["sql"].startswith('UPDATE "blog_post"') for query in context) == 1
+    assert Post.objects.filter(status=Post.Status.ARCHIVED).count() == 5
+    assert list(Post.objects.published()) == [published]

@@ -1,6 +1,7 @@
 """The public pages: what they show, whom, and by how many queries."""
 
 from datetime import timedelta
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from django.db import IntegrityError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from blog.models import Comment, Post, Tag
 from blog.views import COMMENTS_PER_PAGE, POSTS_PER_PAGE
@@ -187,8 +189,16 @@ def queries(client: Client, path: str) -> int:
 
 @pytest.mark.parametrize(
     ("name", "visitor", "user"),
-    # Posts, tags of these posts, topics, the categories of the list; a login costs the session and the user.
-    [("home", 3, 5), ("list", 4, 6), ("category", 4, 6), ("tag", 4, 6), ("author", 4, 6), ("post", 3, 5)],
+    # Posts, their tags, their latest comments, topics, the categories of the list; a login costs two.
+    [
+        ("home", 4, 6),
+        ("list", 5, 7),
+        ("category", 5, 7),
+        ("tag", 5, 7),
+        ("author", 5, 7),
+        ("post", 3, 5),
+        ("search", 3, 5),
+    ],
 )
 def test_queries_do_not_grow_with_the_data(client: Client, name: str, visitor: int, user: int) -> None:
     rope = Tag.objects.create(name="Rope", slug="rope")
@@ -198,6 +208,7 @@ def test_queries_do_not_grow_with_the_data(client: Client, name: str, visitor: i
         "home": "/",
         "list": "/posts/",
         "category": section.get_absolute_url(),
+        "search": "/search/?q=length",
         "tag": rope.get_absolute_url(),
         "author": post.author.get_absolute_url(),
         "post": post.get_absolute_url(),
@@ -225,3 +236,66 @@ def test_lists_leave_the_long_texts_in_the_database(client: Client) -> None:
     with CaptureQueriesContext(connection) as context:
         page_texts(client, "/posts/")
     assert not any('"blog_post"."body"' in query["sql"] for query in context)
+
+
+def test_a_list_has_the_latest_five_comments_of_each_post(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    talked_about = [make_post() for _ in range(3)]
+    comments = {post.pk: make_comments(post, number) for post, number in zip(talked_about, (2, 5, 9), strict=True)}
+    with django_assert_num_queries(3) as context:
+        posts = list(Post.objects.for_cards())
+        shown = {post.pk: [(c.pk, c.excerpt, c.user.username) for c in post.latest_comments] for post in posts}
+    assert shown == {
+        pk: [(c.pk, c.body, c.user.username) for c in newest_first[:5]] for pk, newest_first in comments.items()
+    }
+    assert [post.comment_count for post in posts] == [2, 5, 9]
+    # No more than what is shown leaves the database: not nine comments, no addresses, no passwords.
+    assert "ROW_NUMBER() OVER (PARTITION BY" in context.captured_queries[2]["sql"]
+    assert "password" not in context.captured_queries[2]["sql"]
+
+
+def test_search(client: Client) -> None:
+    tide = make_post(title="The tide mill", body="We mended the wheels in winter.")
+    lamp = make_post(title="A lantern", body="The wheel of light.")
+    make_post(title="A secret wheel", status=Post.Status.DRAFT)
+
+    def found(words: str) -> list[Post]:
+        response = client.get("/search/", {"q": words})
+        assert response.status_code == 200
+        return response.context["page"].rows
+
+    assert found("wheel") == [tide, lamp], "newest first, words by their stems, the public posts only"
+    assert found("mill or lantern") == [tide, lamp]
+    assert found("wheel -winter") == [lamp]
+    assert found('"wheel of light"') == [lamp]
+    assert found("submarine") == []
+
+
+@pytest.mark.parametrize("words", ["", "   ", "\x00", "x" * 201])
+def test_nothing_to_search_for(client: Client, words: str) -> None:
+    make_post()
+    response = client.get("/search/", {"q": words})
+    assert response.status_code == 200
+    assert response.context["page"] is None
+
+
+@pytest.mark.parametrize("words", ["' OR 1=1 --", '"', "!!", "a & | b", "<script>alert(1)</script>", "\\"])
+def test_any_text_may_be_searched_for(client: Client, words: str) -> None:
+    make_post()
+    page = page_texts(client, f"/search/?{urlencode({'q': words})}")
+    assert "No story has these words." in page
+    assert "<script" not in page
+
+
+def test_search_in_pages(client: Client) -> None:
+    posts = [make_post() for _ in range(POSTS_PER_PAGE + 1)]
+    page = client.get("/search/", {"q": "length"}).context["page"]
+    older = client.get("/search/", {"q": "length", "before": page.next_cursor}).context["page"]
+    assert page.rows + older.rows == posts
+
+
+def test_the_search_can_use_its_index() -> None:
+    make_post()
+    with connection.cursor() as cursor:
+        # Of a table this small PostgreSQL would read all.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "blog_post_search" in Post.objects.search("wheel").order_by().explain()
