@@ -3,6 +3,7 @@
 from typing import Self
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchQuery, SearchVector
 from django.core.validators import MaxLengthValidator
@@ -210,6 +211,17 @@ class CommentQuerySet(models.QuerySet["Comment"]):
         return (
             self.select_related("user")
             .only("created_at", "post_id", "user__username")
+            .annotate(excerpt=Left("body", EXCERPT_LENGTH))
+            .order_by("-created_at", "-id")
+        )
+
+    def written_by(self, user: AbstractBaseUser) -> Self:
+        """Fetch the beginnings of a user's comments on public posts, and the names of these posts."""
+        public = Q(post__status=Post.Status.PUBLISHED, post__published_at__lte=timezone.now())
+        return (
+            self.filter(public, user=user)
+            .select_related("post")
+            .only("created_at", "post__title", "post__slug")
             .annotate(excerpt=Left("body", EXCERPT_LENGTH))
             .order_by("-created_at", "-id")
         )

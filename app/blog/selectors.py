@@ -1,10 +1,27 @@
 """Queries that more than one page needs."""
 
+from typing import Any
+
 from django.core.cache import cache
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from blog.models import Category, Post, Tag
+from blog.models import Author, Category, Post, Tag
+from ops.readthrough import MISSING, ReadThroughCache
+
+profiles = ReadThroughCache("profile", ttl=600)
+profiles.drop_on_change(Author, "slug")
+
+
+def profile_by_slug(slug: str) -> dict[str, Any] | None:
+    """Return what the page of an author says about them, or None where there is no such author."""
+
+    def load() -> Any:
+        return Author.objects.filter(slug=slug).values("pk", "name", "bio").first() or MISSING
+
+    profile = profiles.get(slug, load)
+    return None if profile is MISSING else profile
+
 
 POPULAR_TAGS_KEY = "blog:popular-tags"
 POPULAR_TAGS_TIMEOUT = 300

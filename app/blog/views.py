@@ -1,18 +1,24 @@
 """The public pages of the magazine."""
 
+from functools import partial
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.core.cache import cache
+from django.core.cache.utils import make_template_fragment_key
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from blog.forms import CommentForm, SearchForm
-from blog.models import Author, Category, Post, PostQuerySet, Tag
+from blog.models import Category, Comment, Post, PostQuerySet, Tag
 from blog.pagination import paginate
-from blog.selectors import category_counts, popular_tags
+from blog.selectors import category_counts, popular_tags, profile_by_slug
 
 POSTS_ON_HOME = 7
 POSTS_PER_PAGE = 12
+OWN_COMMENTS_ON_HOME = 5
 COMMENTS_PER_PAGE = 20
 
 
@@ -21,6 +27,9 @@ def home(request: HttpRequest) -> HttpResponse:
     """Show the newest posts, the first one large."""
     posts = list(Post.objects.published().for_cards().newest_first()[:POSTS_ON_HOME])
     context = {"lead": posts[0] if posts else None, "posts": posts[1:], "topics": popular_tags()}
+    if request.user.is_authenticated:
+        # Fetched only when the template has no cached fragment for this user.
+        context["own_comments"] = Comment.objects.written_by(request.user)[:OWN_COMMENTS_ON_HOME]
     return render(request, "blog/home.html", context)
 
 
@@ -75,9 +84,11 @@ def tag(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def author(request: HttpRequest, slug: str) -> HttpResponse:
     """List an author's posts."""
-    writer = get_object_or_404(Author, slug=slug)
-    context = {"heading": writer.name, "kicker": "Author", "introduction": writer.bio}
-    return _post_list(request, writer.posts.all(), context)
+    profile = profile_by_slug(slug)
+    if profile is None:
+        raise Http404("No such author.")
+    context = {"heading": profile["name"], "kicker": "Author", "introduction": profile["bio"]}
+    return _post_list(request, Post.objects.filter(author_id=profile["pk"]), context)
 
 
 def _post_page(request: HttpRequest, post: Post, form: CommentForm | None = None, *, status: int = 200) -> HttpResponse:
@@ -112,5 +123,7 @@ def comment(request: HttpRequest, slug: str) -> HttpResponse:
     if not form.is_valid():
         return _post_page(request, commented, form, status=422)
     form.save()
+    own_comments = make_template_fragment_key("own-comments", [request.user.pk])
+    transaction.on_commit(partial(cache.delete, own_comments))
     messages.success(request, "Thank you: your comment is published.")
     return redirect(f"{commented.get_absolute_url()}#comments")

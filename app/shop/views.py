@@ -1,15 +1,18 @@
 """The public pages of the shop."""
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_safe
 
 from blog.pagination import paginate
 from shop.models import Product
+from shop.selectors import product_by_slug
 
 HOT_ON_LIST = 3
 HOT_PRODUCTS = 12
 PRODUCTS_PER_PAGE = 12
+HOT_SECONDS = 15 * 60
 
 
 @require_safe
@@ -25,8 +28,13 @@ def product_list(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@cache_page(HOT_SECONDS)
 def hot_products(request: HttpRequest) -> HttpResponse:
-    """List the products that are looked at most."""
+    """List the products that are looked at most.
+
+    The whole response is cached, one for everybody: its template leaves out the name of the user and the
+    messages to them, so nothing reads the session and the response does not vary by cookie.
+    """
     products = Product.objects.on_sale().for_cards().hottest_first()[:HOT_PRODUCTS]
     return render(request, "shop/hot_products.html", {"products": products})
 
@@ -34,6 +42,8 @@ def hot_products(request: HttpRequest) -> HttpResponse:
 @require_safe
 def product(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a product, and count the view."""
-    shown = get_object_or_404(Product.objects.on_sale(), slug=slug)
-    Product.objects.count_view(shown.pk)
+    shown = product_by_slug(slug)
+    if shown is None:
+        raise Http404("No such product.")
+    Product.objects.count_view(shown["pk"])
     return render(request, "shop/product.html", {"product": shown})

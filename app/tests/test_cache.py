@@ -1,19 +1,22 @@
 """The cache backend works on Redis, and a Redis that is down does not break the site."""
 
 import time
+from copy import deepcopy
 
 import pytest
-from django.conf import settings
+from django.conf import settings as django_settings
 from django.core.cache import cache
+from django.db import transaction
 from django.test import Client
+from pytest_django import Settings
 
 from ops.cache import FailOpenRedisCache
-from tests.factories import make_post
+from tests.factories import make_category, make_post, make_product, make_user
 
 
 def broken(url: str) -> FailOpenRedisCache:
     """Return a cache on a Redis that is down, with the options of the settings."""
-    return FailOpenRedisCache(url, settings.CACHES["default"])
+    return FailOpenRedisCache(url, django_settings.CACHES["default"])
 
 
 def test_values_are_kept_in_redis() -> None:
@@ -42,12 +45,26 @@ def test_a_redis_that_is_down_is_a_miss(
     assert "Cache get given up" in caplog.text
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kind", ["dead_redis", "silent_redis"])
 def test_pages_answer_without_the_cache(
-    client: Client, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str
+    client: Client, request: pytest.FixtureRequest, settings: Settings, kind: str
 ) -> None:
-    post = make_post()
-    monkeypatch.setattr("blog.selectors.cache", broken(request.getfixturevalue(kind)))
-    for path in ("/", "/posts/", post.get_absolute_url(), post.author.get_absolute_url()):
-        assert client.get(path).status_code == 200
+    post, product, user = make_post(category=make_category()), make_product(), make_user()
+    definition = deepcopy(settings.CACHES)
+    definition["default"]["LOCATION"] = request.getfixturevalue(kind)
+    settings.CACHES = definition
+    paths = [
+        "/", "/posts/", "/search/?q=length", "/shop/", "/shop/hot/", product.get_absolute_url(),
+        *(row.get_absolute_url() for row in (post, post.author, post.category, post.tags.first())),
+    ]  # fmt: skip
+    for path in paths:
+        assert client.get(path).status_code == 200, path
+    assert client.get("/shop/products/nothing/").status_code == 404
+    client.force_login(user)
+    assert client.post(f"{post.get_absolute_url()}comments/", {"body": "Still here."}).status_code == 302
+    assert "Still here." in client.get("/").content.decode()
+    product.name = "Changed"
+    with transaction.atomic():
+        product.save()
+    assert "Changed" in client.get(product.get_absolute_url()).content.decode()

@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 
 from blog.models import Comment, Post, Tag
 from blog.views import COMMENTS_PER_PAGE, POSTS_PER_PAGE
@@ -189,9 +189,10 @@ def queries(client: Client, path: str) -> int:
 
 @pytest.mark.parametrize(
     ("name", "visitor", "user"),
-    # Posts, their tags, their latest comments, topics, the categories of the list; a login costs two.
+    # Posts, their tags, their latest comments, topics, the categories of the list; a login costs two, and the
+    # user's own comments on the first page.
     [
-        ("home", 4, 6),
+        ("home", 4, 7),
         ("list", 5, 7),
         ("category", 5, 7),
         ("tag", 5, 7),
@@ -299,3 +300,26 @@ def test_the_search_can_use_its_index() -> None:
         # Of a table this small PostgreSQL would read all.
         cursor.execute("SET LOCAL enable_seqscan = off")
     assert "blog_post_search" in Post.objects.search("wheel").order_by().explain()
+
+
+def test_own_comments_are_a_fragment_of_each_user(
+    client: Client, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    post, other = make_post(), Client()
+    mine, theirs = make_user(), make_user()
+    client.force_login(mine)
+    other.force_login(theirs)
+    make_post(published_at=timezone.now())  # whose comments are on the page anyway, and has none
+    Comment.objects.create(post=post, user=mine, body="Mine is first.", created_at=timezone.now() - timedelta(days=9))
+    make_comments(post, 5)  # so that the card of the post shows another
+
+    with CaptureQueriesContext(connection) as context:
+        assert "Mine is first." in page_texts(client, "/")
+    assert any(f'"user_id" = {mine.pk}' in query["sql"] for query in context)
+    assert "Mine is first." not in page_texts(other, "/")
+    with CaptureQueriesContext(connection) as context:
+        page_texts(client, "/")
+    assert not any(f'"user_id" = {mine.pk}' in query["sql"] for query in context), "the fragment is cached"
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post(f"{post.get_absolute_url()}comments/", {"body": "Mine is second."})
+    assert page_texts(client, "/").count("Mine is second.") == 2, "in the fragment, and below the post"

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from shop.models import Product
 from shop.views import PRODUCTS_PER_PAGE
 from tests.factories import make_product, make_user
+from tests.test_pages import page_texts
 
 pytestmark = pytest.mark.django_db
 
@@ -81,6 +82,32 @@ def test_queries_do_not_grow_with_the_data(client: Client, path: str, visitor: i
 def test_visitors_get_no_cookie(client: Client) -> None:
     for path in ("/shop/", "/shop/hot/", make_product().get_absolute_url()):
         assert not client.get(path).cookies
+
+
+def test_hot_products_are_one_page_for_all_for_a_quarter_of_an_hour(client: Client) -> None:
+    make_product(name="Marlinspike")
+    first = client.get("/shop/hot/")
+    assert first["Cache-Control"] == "max-age=900"
+    assert "Vary" not in first
+    make_product(name="Boathook")
+    reader = Client()
+    reader.force_login(make_user(username="skipper"))
+    for visitor in (client, reader):
+        with CaptureQueriesContext(connection) as context:
+            response = visitor.get("/shop/hot/")
+        assert len(context) == 0
+        assert response.content == first.content
+        assert not response.cookies
+    assert b"skipper" not in first.content
+    assert "skipper" in page_texts(reader, "/shop/")
+
+
+def test_a_message_is_kept_for_a_page_that_shows_it(client: Client) -> None:
+    user = make_user()
+    client.force_login(user)
+    client.post("/accounts/profile/", {"email": user.email})
+    assert "Your profile is saved." not in page_texts(client, "/shop/hot/")
+    assert "Your profile is saved." in page_texts(client, "/shop/")
 
 
 def test_lists_leave_the_long_texts_in_the_database(client: Client) -> None:
