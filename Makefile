@@ -10,7 +10,8 @@ DEMO_PORT ?= 8080
 # Test hosts are containers. netavark drives iptables or nftables, whichever the release's version knows.
 VENV_PACKAGES := ca-certificates python3-venv
 HOST_PACKAGES := aardvark-dns debian-archive-keyring iptables mmdebstrap netavark nftables openssh-client podman runc
-BROWSER_PACKAGES := chromium
+# libatomic1 is what Playwright's driver needs and does not bring.
+BROWSER_PACKAGES := chromium libatomic1
 
 export LC_ALL := C.UTF-8
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
