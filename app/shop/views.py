@@ -6,6 +6,7 @@ from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_safe
 
 from blog.pagination import paginate
+from shop.counters import count_view
 from shop.models import Product
 from shop.selectors import product_by_slug
 
@@ -45,5 +46,5 @@ def product(request: HttpRequest, slug: str) -> HttpResponse:
     shown = product_by_slug(slug)
     if shown is None:
         raise Http404("No such product.")
-    Product.objects.count_view(shown["pk"])
+    count_view(product_id=shown["pk"])
     return render(request, "shop/product.html", {"product": shown})

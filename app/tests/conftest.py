@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.core.management import call_command
 
 from config.celery import app
+from shop import counters
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +27,16 @@ def static_files() -> Iterator[None]:
 def fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test keys of its own; nothing of the Redis in use is flushed."""
     monkeypatch.setattr(caches["default"], "key_prefix", f"test-{uuid4().hex}")
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test counters of its own."""
+    key = f"test-views-{uuid4().hex}"
+    monkeypatch.setattr(counters, "KEY", key)
+    yield
+    with redis.Redis.from_url(settings.CELERY_RESULT_BACKEND) as client:
+        client.delete(key, f"{key}:batch")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from celery.contrib.testing.worker import start_worker
 from django.conf import settings
 from django.contrib.sessions.models import Session
@@ -22,6 +23,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import WelcomeEmail
+from accounts.tasks import LOST_AFTER, enqueue_welcome_emails, send_pending_welcome_emails
 from config.celery import app
 from ops.tasks import clear_expired_sessions
 from tests.factories import PASSWORD, make_user
@@ -63,12 +65,14 @@ def test_housekeeping_and_its_result(client: Client, worker: None) -> None:
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """A mail server that never answers its first client and serves the others."""
+    """A mail server that takes connections and, while `holding`, never answers them."""
 
     allow_reuse_address = daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self) -> None:
-        self.clients: list[int] = []
+        self.holding = threading.Event()
+        self.held: list[int] = []
         self.delivered: list[str] = []
         super().__init__(("127.0.0.1", 0), MailHandler)
 
@@ -80,8 +84,8 @@ class MailHandler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Talk to one client."""
-        self.server.clients.append(self.client_address[1])
-        if len(self.server.clients) == 1:
+        if self.server.holding.is_set():
+            self.server.held.append(self.client_address[1])
             self.rfile.read()
             return
         self.wfile.write(b"220 ready\r\n")
@@ -104,22 +108,31 @@ def mail_server() -> Iterator[MailServer]:
 
 
 @pytest.fixture
-def worker_process(mail_server: MailServer, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker with one child as it is deployed, on the database of this test."""
+def start_process(mail_server: MailServer, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Return a function that starts a worker as it is deployed, on this test's database and a queue of its own."""
     database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     environment = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
+        "TEST_QUEUE": settings.CELERY_TASK_DEFAULT_QUEUE,
         "DATABASE_URL": database.geturl(),
         "EMAIL_URL": f"smtp://127.0.0.1:{mail_server.server_address[1]}",
     }
-    command = ["-A", "config", "worker", "--concurrency=1", f"--queues={settings.CELERY_TASK_DEFAULT_QUEUE}"]
-    with (tmp_path / "worker.log").open("wb") as log:
+    processes = []
+
+    def start(*, children: int) -> subprocess.Popen[bytes]:
+        # A session of its own: the whole tree can be killed at once.
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *command], cwd=APP, env=environment, stdout=log, stderr=log
-        )
-        yield process
-        process.terminate()
-        process.wait(30)
+            [sys.executable, "-m", "celery", "-A", "config", "worker", f"--concurrency={children}"],
+            cwd=APP, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    with (tmp_path / "worker.log").open("wb") as log:
+        yield start
+        for process in processes:
+            process.terminate()
+            process.wait(30)
 
 
 def children(pid: int) -> list[int]:
@@ -127,14 +140,64 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_worker_killed_while_it_sends(mail_server: MailServer, worker_process: subprocess.Popen[bytes]) -> None:
+def receivers(mail_server: MailServer) -> list[str]:
+    """Return the address of each mail that was delivered, sorted."""
+    return sorted(line[4:] for mail in mail_server.delivered for line in mail.splitlines() if line.startswith("To: "))
+
+
+def test_a_child_killed_while_it_sends(
+    mail_server: MailServer, start_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
     user = make_user()
     WelcomeEmail.objects.create(user=user)
-    app.send_task("accounts.tasks.send_welcome_email", [user.pk])
-    wait_for(lambda: mail_server.clients, "attempt to send")
-    (child,) = children(worker_process.pid)
+    mail_server.holding.set()
+    enqueue_welcome_emails(user_ids=[user.pk])
+    worker = start_process(children=1)
+    wait_for(lambda: mail_server.held, "attempt to send")
+    mail_server.holding.clear()
+    (child,) = children(worker.pid)
     os.kill(child, signal.SIGKILL)
     wait_for(lambda: WelcomeEmail.objects.exclude(sent_at=None).exists(), "second attempt")
-    assert len(mail_server.clients) == 2
-    assert len(mail_server.delivered) == 1
-    assert f"To: {user.email}" in mail_server.delivered[0]
+    assert len(mail_server.held) == 1
+    assert receivers(mail_server) == [user.email]
+
+
+def killed_in_the_middle(mail_server: MailServer, start: Callable[..., subprocess.Popen[bytes]]) -> list[str]:
+    """Promise 50 mails, and kill all processes of a worker that is sending two of them; return the addresses."""
+    users = [make_user() for _ in range(50)]
+    WelcomeEmail.objects.bulk_create(WelcomeEmail(user=user, enqueued_at=timezone.now()) for user in users)
+    enqueue_welcome_emails(user_ids=[user.pk for user in users])
+    worker = start(children=2)
+    wait_for(lambda: len(mail_server.delivered) >= 15, "mail")
+    mail_server.holding.set()
+    wait_for(lambda: len(mail_server.held) == 2, "two children that wait for the mail server")
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    assert 15 <= len(mail_server.delivered) <= 48
+    mail_server.holding.clear()
+    return sorted(user.email for user in users)
+
+
+def test_a_worker_killed_with_all_its_children_loses_nothing_and_repeats_nothing(
+    mail_server: MailServer, start_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    everybody = killed_in_the_middle(mail_server, start_process)
+    start_process(children=2)
+    wait_for(lambda: not WelcomeEmail.objects.filter(sent_at=None).exists(), "end of the outbox")
+    assert receivers(mail_server) == everybody
+
+
+def test_what_redis_has_lost_is_in_the_outbox(
+    mail_server: MailServer, start_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    everybody = killed_in_the_middle(mail_server, start_process)
+    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
+        lost = list(client.scan_iter(f"{settings.CELERY_TASK_DEFAULT_QUEUE}*"))
+        assert client.delete(*lost) >= 2
+    start_process(children=2)
+    send_pending_welcome_emails()
+    assert len(receivers(mail_server)) < 50, "the messages were not lost"
+    WelcomeEmail.objects.filter(sent_at=None).update(enqueued_at=timezone.now() - 2 * LOST_AFTER)
+    send_pending_welcome_emails()
+    wait_for(lambda: not WelcomeEmail.objects.filter(sent_at=None).exists(), "end of the outbox")
+    assert receivers(mail_server) == everybody

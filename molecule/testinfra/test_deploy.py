@@ -112,4 +112,5 @@ def test_what_was_changed_by_hand_is_put_right(host: Host, site: Site, playbook:
     assert host.run("systemctl is-active %s", live_unit(host, "celery-beat")).stdout.strip() == "active"
     assert host.file(f"/etc/{APP}/app.env").mode == 0o640
     again = playbook("site.yml", "--limit", "debian12")
+    assert again.returncode == 0, again.stdout[-4000:]
     assert recap(again.stdout)["debian12"]["changed"] == 0

@@ -1,0 +1,100 @@
+"""Counts of product views: collected in Redis, flushed to PostgreSQL in bulk.
+
+A view costs one HINCRBY instead of an UPDATE, which would lock the row, write a new version of it and wait for
+the disk. The counts are in the instance that Celery uses: it evicts nothing and writes its data to disk, where that of
+the cache may drop a key at any time. When it cannot be reached, a view is not counted, and the page comes all the same.
+
+A flush first renames the hash, so that later views go into a new one, and gives it an id. The id is inserted in the
+transaction of the UPDATE: a flush that was cut anywhere is finished by the next one, and none is counted twice.
+"""
+
+import logging
+from typing import Any
+from uuid import uuid4
+
+import redis
+from django.conf import settings
+from django.db import connection, transaction
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from shop.models import ViewFlush
+
+logger = logging.getLogger(__name__)
+
+KEY = "slipway:product-views"
+# A field beside the products' ids that names the batch.
+BATCH_ID = "batch"
+
+# Take what was collected for a batch, unless one is there that was not finished; return the batch.
+TAKE = """
+if redis.call('EXISTS', KEYS[2]) == 0 then
+    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+    redis.call('RENAME', KEYS[1], KEYS[2])
+    redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+end
+return redis.call('HGETALL', KEYS[2])
+"""
+# Remove the batch, if it still is the one that was flushed.
+DROP = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('DEL', KEYS[1]) end return 0"
+
+# Rows are locked in the order of their ids, as by whoever else updates several.
+ADD = """
+UPDATE shop_product SET views = shop_product.views + batch.views
+FROM (
+    SELECT product.id, counted.views
+    FROM unnest(%s::bigint[], %s::bigint[]) AS counted(id, views)
+    JOIN shop_product product ON product.id = counted.id
+    ORDER BY product.id
+    FOR UPDATE OF product
+) batch
+WHERE shop_product.id = batch.id
+"""
+
+_pool = redis.ConnectionPool.from_url(
+    settings.CELERY_RESULT_BACKEND,
+    # A page waits no longer than this for its view to be counted.
+    socket_connect_timeout=0.3,
+    socket_timeout=0.3,
+    retry=Retry(NoBackoff(), retries=1, supported_errors=(redis.ConnectionError,)),
+    decode_responses=True,
+)
+
+
+def _client() -> redis.Redis:
+    return redis.Redis(connection_pool=_pool)
+
+
+def count_view(*, product_id: int) -> None:
+    """Count a view of a product."""
+    try:
+        _client().hincrby(KEY, str(product_id), 1)
+    except RedisError as error:
+        logger.warning("View not counted: %s", type(error).__name__)
+
+
+def flush() -> int:
+    """Add the collected views to the products by one UPDATE; return the number of products that had any.
+
+    Raises:
+        RedisError: Redis cannot be reached. What was collected stays there.
+    """
+    client = _client()
+    batch: dict[str, str] = _pairs(client.eval(TAKE, 2, KEY, f"{KEY}:batch", BATCH_ID, uuid4().hex))
+    if not batch:
+        return 0
+    batch_id = batch.pop(BATCH_ID)
+    with transaction.atomic():
+        # A second flush of the same batch waits here for the first one's COMMIT, and then does nothing.
+        _, created = ViewFlush.objects.get_or_create(batch_id=batch_id)
+        if created:
+            with connection.cursor() as cursor:
+                cursor.execute(ADD, [list(map(int, batch)), list(map(int, batch.values()))])
+    client.eval(DROP, 1, f"{KEY}:batch", BATCH_ID, batch_id)
+    return len(batch) if created else 0
+
+
+def _pairs(flat: Any) -> dict[str, str]:
+    """Return what HGETALL says inside a script, names and values in turn, as a dictionary."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

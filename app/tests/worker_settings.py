@@ -1,0 +1,17 @@
+"""Settings of the worker processes that the tests start: as deployed, but for what they would wait for."""
+
+import os
+
+from config.settings import *  # noqa: F403 -- all of them
+from config.settings import CELERY_BROKER_TRANSPORT_OPTIONS
+
+CELERY_TASK_DEFAULT_QUEUE = os.environ["TEST_QUEUE"]
+# What is to be redelivered is so after two seconds, and its keys are this run's own.
+CELERY_TASK_TIME_LIMIT = 1.9
+CELERY_BROKER_TRANSPORT_OPTIONS |= {
+    "visibility_timeout": 2,
+    "unacked_restore_interval": 0.5,
+    "unacked_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked",
+    "unacked_index_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked-index",
+    "unacked_mutex_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked-mutex",
+}
