@@ -9,12 +9,14 @@ from django.core.cache.utils import make_template_fragment_key
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_POST, require_safe
 
 from blog.forms import CommentForm, SearchForm
 from blog.models import Category, Comment, Post, PostQuerySet, Tag
-from blog.pagination import paginate
+from blog.pagination import Page, paginate
 from blog.selectors import category_counts, popular_tags, profile_by_slug
+from ops.http import etag, is_personal, shared
 
 POSTS_ON_HOME = 7
 POSTS_PER_PAGE = 12
@@ -23,6 +25,7 @@ COMMENTS_PER_PAGE = 20
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def home(request: HttpRequest) -> HttpResponse:
     """Show the newest posts, the first one large."""
     posts = list(Post.objects.published().for_cards().newest_first()[:POSTS_ON_HOME])
@@ -44,12 +47,14 @@ def _post_list(request: HttpRequest, posts: PostQuerySet, context: dict[str, obj
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def post_list(request: HttpRequest) -> HttpResponse:
     """List all posts."""
     return _post_list(request, Post.objects.all(), {"heading": "All stories", "categories": category_counts()})
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def category(request: HttpRequest, slug: str) -> HttpResponse:
     """List the posts of a category."""
     section = get_object_or_404(Category, slug=slug)
@@ -58,6 +63,7 @@ def category(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def search(request: HttpRequest) -> HttpResponse:
     """List the posts that match, the newest first.
 
@@ -75,6 +81,7 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def tag(request: HttpRequest, slug: str) -> HttpResponse:
     """List the posts on a topic."""
     topic = get_object_or_404(Tag, slug=slug)
@@ -82,6 +89,7 @@ def tag(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def author(request: HttpRequest, slug: str) -> HttpResponse:
     """List an author's posts."""
     profile = profile_by_slug(slug)
@@ -98,14 +106,34 @@ def _post_page(request: HttpRequest, post: Post, form: CommentForm | None = None
         cursor=request.GET.get("before"),
         size=COMMENTS_PER_PAGE,
     )
+    validator = None
+    if not is_personal(request):
+        # All that the page shows is in it. The three queries are made all the same; what an unchanged page is spared is
+        # the rendering, which takes longer than they do, and the way to the reader.
+        validator = _validator(post, comments)
+        if unchanged := get_conditional_response(request, etag=validator):
+            unchanged["ETag"] = validator
+            return unchanged
     # Only those who may comment get the form, and with it the CSRF cookie.
     if form is None and request.user.is_authenticated:
         form = CommentForm()
     context = {"post": post, "comments": comments, "form": form}
-    return render(request, "blog/post.html", context, status=status)
+    response = render(request, "blog/post.html", context, status=status)
+    if validator:
+        response["ETag"] = validator
+    return response
+
+
+def _validator(post: Post, comments: Page) -> str:
+    names = [(post.author.name, post.author.slug), post.category and (post.category.name, post.category.slug)]
+    tags = [(tag.name, tag.slug) for tag in post.tags.all()]
+    said = [(comment.user.username, comment.created_at, comment.body) for comment in comments.rows]
+    own = (post.pk, post.title, post.slug, post.summary, post.body, post.published_at)
+    return etag(own, names, tags, said, comments.next_cursor, comments.is_first)
 
 
 @require_safe
+@shared(browser=30, cdn=120)
 def post(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a post with its comments."""
     posts = Post.objects.published().select_related("author", "category").prefetch_related("tags")

@@ -48,11 +48,12 @@ INSTALLED_APPS = [
 #   all and carries no `Vary`.
 # - CsrfViewMiddleware adds `Vary: Cookie` only where a template asked for the token, hence forms are shown
 #   only to those who may send them.
-# - SecurityMiddleware is outermost: a redirect to HTTPS reads no session, so it never varies.
+# - SecurityMiddleware stands outside the sessions: a redirect to HTTPS reads no session, so it never varies.
 #   CommonMiddleware checks the Host of each request, /healthz included.
-# - A middleware that stores or compares whole responses (conditional GET, a cache) belongs above
-#   SessionMiddleware, where Vary is complete.
+# - CachePolicyMiddleware is outermost, where all cookies and Vary are complete and no answer escapes it.
+# There is no GZipMiddleware: Nginx compresses, and static files are compressed once, when they are deployed.
 MIDDLEWARE = [
+    "ops.http.CachePolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

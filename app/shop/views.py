@@ -6,6 +6,7 @@ from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_safe
 
 from blog.pagination import paginate
+from ops.http import shared
 from shop.counters import count_view
 from shop.models import Product
 from shop.selectors import product_by_slug
@@ -17,6 +18,7 @@ HOT_SECONDS = 15 * 60
 
 
 @require_safe
+@shared(browser=60, cdn=300)
 def product_list(request: HttpRequest) -> HttpResponse:
     """List all products, newest first, below the hottest few."""
     products = Product.objects.on_sale().for_cards()
@@ -29,6 +31,7 @@ def product_list(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@shared(browser=60, cdn=300, same_for_all=True)
 @cache_page(HOT_SECONDS)
 def hot_products(request: HttpRequest) -> HttpResponse:
     """List the products that are looked at most.
@@ -41,6 +44,7 @@ def hot_products(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@shared(browser=60, cdn=300)
 def product(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a product, and count the view."""
     shown = product_by_slug(slug)
