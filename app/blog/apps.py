@@ -9,5 +9,5 @@ class BlogConfig(AppConfig):
     name = "blog"
 
     def ready(self) -> None:
-        """Have changes of authors drop what is cached of them, whichever process makes them."""
-        from blog import selectors  # noqa: F401 -- connects signals, needs the models
+        """Have changes of authors drop what is cached of them, and those of pictures seen to, whoever makes them."""
+        from blog import selectors, signals  # noqa: F401 -- they connect signals, and need the models

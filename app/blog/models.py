@@ -13,6 +13,8 @@ from django.db.models.functions import Coalesce, Left, Now
 from django.urls import reverse
 from django.utils import timezone
 
+from blog.pictures import WIDTHS, upload_name, validate_picture, version_name
+
 
 class Author(models.Model):
     """A writer of the magazine, who may have a user account."""
@@ -141,6 +143,20 @@ class Post(models.Model):
     slug = models.SlugField(max_length=200, unique=True)
     summary = models.CharField(max_length=300, blank=True)
     body = models.TextField()
+    picture = models.ImageField(
+        upload_to=upload_name,
+        validators=[validate_picture],
+        width_field="picture_width",
+        height_field="picture_height",
+        blank=True,
+        help_text="JPEG, PNG or WebP, of 1600 pixels' width or more.",
+    )
+    picture_alt = models.CharField(
+        "what the picture shows", max_length=200, blank=True, help_text="For those who do not see it."
+    )
+    picture_width = models.PositiveIntegerField(null=True, editable=False)
+    picture_height = models.PositiveIntegerField(null=True, editable=False)
+    thumbnails_made_at = models.DateTimeField(null=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
     published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -186,6 +202,12 @@ class Post(models.Model):
             # The foreign keys on their own, for the admin and for what a deletion has to look up.
             models.Index(fields=["author"], name="blog_post_author"),
             models.Index(fields=["category"], name="blog_post_category"),
+            # Small whatever the number of posts: only pictures without thumbnails are in it.
+            models.Index(
+                fields=["updated_at"],
+                condition=Q(thumbnails_made_at=None) & ~Q(picture=""),
+                name="blog_post_picture_waits",
+            ),
             # An index on the expression: a column of its own would be fetched with every post.
             GinIndex(SEARCHED_TEXT, name="blog_post_search"),
         ]
@@ -201,6 +223,14 @@ class Post(models.Model):
     def cover(self) -> int:
         """Return the number of the drawing that stands for a picture, the same at every visit."""
         return self.pk % 8
+
+    @property
+    def thumbnails(self) -> dict[str, str] | None:
+        """Return the addresses of the picture's versions, for `src` and `srcset`; None until they are made."""
+        if not self.picture or self.thumbnails_made_at is None:
+            return None
+        urls = {width: self.picture.storage.url(version_name(self.picture.name, width)) for width in WIDTHS}
+        return {"src": urls[WIDTHS[1]], "srcset": ", ".join(f"{url} {width}w" for width, url in urls.items())}
 
 
 class CommentQuerySet(models.QuerySet["Comment"]):

@@ -129,7 +129,8 @@ def _validator(post: Post, comments: Page) -> str:
     tags = [(tag.name, tag.slug) for tag in post.tags.all()]
     said = [(comment.user.username, comment.created_at, comment.body) for comment in comments.rows]
     own = (post.pk, post.title, post.slug, post.summary, post.body, post.published_at)
-    return etag(own, names, tags, said, comments.next_cursor, comments.is_first)
+    picture = (post.thumbnails, post.picture_width, post.picture_height, post.picture_alt)
+    return etag(own, picture, names, tags, said, comments.next_cursor, comments.is_first)
 
 
 @require_safe

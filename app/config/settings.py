@@ -186,6 +186,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "ops.tasks.clear_expired_sessions",
         "schedule": crontab(hour=3, minute=17),
     },
+    "enqueue-waiting-thumbnails": {"task": "blog.tasks.enqueue_waiting_thumbnails", "schedule": 300.0},
     "flush-product-views": {"task": "shop.tasks.flush_product_views", "schedule": 60.0},
     "send-pending-welcome-emails": {"task": "accounts.tasks.send_pending_welcome_emails", "schedule": 60.0},
 }

@@ -31,6 +31,14 @@ def static_root_is_set(**kwargs: Any) -> list[CheckMessage]:
     return [Error("STATIC_ROOT is not set.", hint="Set it and run collectstatic.", id="ops.E002")]
 
 
+@register()
+def media_root_is_set(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse to lack MEDIA_ROOT: pictures would be written where the process happens to run."""
+    if settings.MEDIA_ROOT:
+        return []
+    return [Error("MEDIA_ROOT is not set.", hint="Name the folder of uploaded pictures.", id="ops.E003")]
+
+
 @register(Tags.security, deploy=True)
 def broker_and_cache_are_apart(**kwargs: Any) -> list[CheckMessage]:
     """Warn of one Redis for both: the one that evicts keys for the cache evicts queues as well."""

@@ -21,6 +21,7 @@ def static_files() -> Iterator[None]:
     call_command("collectstatic", interactive=False, verbosity=0)
     yield
     shutil.rmtree(settings.STATIC_ROOT)
+    shutil.rmtree(settings.MEDIA_ROOT)
 
 
 @pytest.fixture(autouse=True)

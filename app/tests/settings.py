@@ -10,6 +10,7 @@ os.environ.update(
     HTTPS="false",
     LOG_LEVEL="INFO",
     STATIC_URL="/static/",
+    MEDIA_ROOT=tempfile.mkdtemp(prefix="slipway-test-media-"),
     STATIC_ROOT=tempfile.mkdtemp(prefix="slipway-test-static-"),
     DEFAULT_FROM_EMAIL="Slipway <hello@slipway.example>",
 )

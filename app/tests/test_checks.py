@@ -39,3 +39,8 @@ def test_one_redis_for_broker_and_cache(settings: Settings) -> None:
 def test_the_migrations_are_complete() -> None:
     # It exits, and so fails, when a change of the models has no migration.
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_pictures_need_a_folder(settings: Settings) -> None:
+    settings.MEDIA_ROOT = ""
+    assert ids() == {"ops.E003"}

@@ -30,6 +30,7 @@ def complete() -> dict[str, str]:
         "SECRET_KEY": "Vv3kq9wXn2Lr8TzB5yHc7MdJ1sPf6GaE4uRt0QoWiKxNbZ-deployment",
         "ALLOWED_HOSTS": "slipway.example",
         "STATIC_ROOT": "/srv/slipway/static",
+        "MEDIA_ROOT": "/srv/slipway/media",
     }
 
 

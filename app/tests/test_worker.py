@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 APP = Path(__file__).resolve().parent.parent
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Wait until the condition holds, or fail."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -6,11 +6,14 @@ from config.settings import *  # noqa: F403 -- all of them
 from config.settings import CELERY_BROKER_TRANSPORT_OPTIONS
 
 CELERY_TASK_DEFAULT_QUEUE = os.environ["TEST_QUEUE"]
-# What is to be redelivered is so after two seconds, and its keys are this run's own.
-CELERY_TASK_TIME_LIMIT = 1.9
+# What is to be redelivered is so after some seconds, and its keys are this run's own. A task that reaches its limit is
+# not redelivered, so even on a busy machine none may.
+CELERY_TASK_SOFT_TIME_LIMIT, CELERY_TASK_TIME_LIMIT = 8, 9
 CELERY_BROKER_TRANSPORT_OPTIONS |= {
-    "visibility_timeout": 2,
+    "visibility_timeout": 10,
     "unacked_restore_interval": 0.5,
+    # Held by whoever looks for such messages: also by one that is killed then.
+    "unacked_mutex_expire": 1,
     "unacked_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked",
     "unacked_index_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked-index",
     "unacked_mutex_key": f"{CELERY_TASK_DEFAULT_QUEUE}-unacked-mutex",

@@ -1,0 +1,42 @@
+"""What follows a change of a post's picture, whoever makes it."""
+
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save, pre_save
+from django.dispatch import receiver
+
+from blog import pictures, tasks
+from blog.models import Post
+
+
+@receiver(pre_save, sender=Post)
+def notice_new_picture(instance: Post, raw: bool, using: str, **kwargs: Any) -> None:
+    """Remember the picture that is replaced, and that the new one has no versions yet."""
+    if raw or "picture" in instance.get_deferred_fields():
+        return
+    before = Post.objects.using(using).filter(pk=instance.pk).values_list("picture", flat=True).first() or ""
+    instance.picture_before = before
+    # An upload has its final name only when it is stored, which happens after this.
+    if not instance.picture or not instance.picture._committed or instance.picture.name != before:
+        instance.thumbnails_made_at = None
+
+
+@receiver(post_save, sender=Post)
+def handle_new_picture(instance: Post, raw: bool, using: str, **kwargs: Any) -> None:
+    """On commit, have the new picture's versions made, and the old one's files removed."""
+    before = instance.__dict__.pop("picture_before", None)
+    if raw or before is None or before == instance.picture.name:
+        return
+    if instance.picture:
+        transaction.on_commit(partial(tasks.enqueue_thumbnails, post_ids=[instance.pk]), using=using)
+    if before:
+        transaction.on_commit(partial(pictures.remove_files, before), using=using)
+
+
+@receiver(post_delete, sender=Post)
+def remove_picture(instance: Post, using: str, **kwargs: Any) -> None:
+    """Remove the files of a post that is gone, on commit."""
+    if instance.picture:
+        transaction.on_commit(partial(pictures.remove_files, instance.picture.name), using=using)
