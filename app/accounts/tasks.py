@@ -1,19 +1,15 @@
 """Celery tasks of the accounts application: each fetches by id."""
 
-import logging
 from datetime import timedelta
 
 from celery import shared_task
-from django.db import OperationalError as DatabaseError
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
-from kombu.exceptions import OperationalError as BrokerError
 
 from accounts import emails
 from accounts.models import WelcomeEmail
-
-logger = logging.getLogger(__name__)
+from ops.enqueue import RETRIED, enqueue
 
 # A message counts as lost when its email is still pending after this: longer than all its retries and
 # the broker's visibility timeout together.
@@ -26,12 +22,8 @@ BATCH = 100
 @shared_task(
     # Nobody asks for the result, and without one the sender needs no connection to the result backend.
     ignore_result=True,
-    # Mail and network errors are kinds of OSError. The longest wait stays below the visibility timeout.
-    autoretry_for=(OSError, DatabaseError),
     max_retries=5,
-    retry_backoff=5,
-    retry_backoff_max=240,
-    retry_jitter=True,
+    **RETRIED,
 )
 def send_welcome_email(user_id: int) -> None:
     """Send a user's welcome email, once."""
@@ -39,18 +31,9 @@ def send_welcome_email(user_id: int) -> None:
 
 
 def enqueue_welcome_emails(*, user_ids: list[int]) -> None:
-    """Hand the welcome emails of these users to the broker.
-
-    A broker that is down is no reason to fail the caller: the rows say so, and beat tries again.
-    """
-    for position, user_id in enumerate(user_ids):
-        try:
-            send_welcome_email.delay(user_id)
-        except BrokerError as error:
-            left = user_ids[position:]
-            WelcomeEmail.objects.filter(user_id__in=left).update(enqueued_at=None)
-            logger.warning("Broker down, %d welcome email(s) stay in the outbox: %s", len(left), error)
-            return
+    """Hand the welcome emails of these users to the broker, and note in the outbox which it did not take."""
+    if left := enqueue(send_welcome_email, user_ids, waiting="welcome email(s) stay in the outbox"):
+        WelcomeEmail.objects.filter(user_id__in=left).update(enqueued_at=None)
 
 
 @shared_task(ignore_result=True)

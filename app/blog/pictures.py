@@ -14,7 +14,6 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models.fields.files import FieldFile
-from django.utils import timezone
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
@@ -81,27 +80,3 @@ def write_versions(name: str) -> None:
             # A task that was cut here left half a file.
             default_storage.delete(version_name(name, width))
             default_storage.save(version_name(name, width), ContentFile(data.getvalue()))
-
-
-def make_thumbnails(*, post_id: int) -> bool:
-    """Write the versions of a post's picture and mark them as there; say whether this call did it.
-
-    The mark is a conditional UPDATE: versions of a picture that was replaced meanwhile do not count for the new one.
-    """
-    from blog.models import Post
-
-    waiting = Post.objects.filter(pk=post_id, thumbnails_made_at=None).exclude(picture="")
-    name = waiting.values_list("picture", flat=True).first()
-    if name is None:
-        return False
-    write_versions(name)
-    return bool(waiting.filter(picture=name).update(thumbnails_made_at=timezone.now()))
-
-
-def remove_files(name: str) -> None:
-    """Remove a picture and its versions, unless a post still shows it."""
-    from blog.models import Post
-
-    if name and not Post.objects.filter(picture=name).exists():
-        for file in (name, *version_names(name)):
-            default_storage.delete(file)

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.dispatch import receiver
 
-from blog import pictures, tasks
+from blog import services, tasks
 from blog.models import Post
 
 
@@ -32,11 +32,11 @@ def handle_new_picture(instance: Post, raw: bool, using: str, **kwargs: Any) -> 
     if instance.picture:
         transaction.on_commit(partial(tasks.enqueue_thumbnails, post_ids=[instance.pk]), using=using)
     if before:
-        transaction.on_commit(partial(pictures.remove_files, before), using=using)
+        transaction.on_commit(partial(services.remove_picture_files, before), using=using)
 
 
 @receiver(post_delete, sender=Post)
 def remove_picture(instance: Post, using: str, **kwargs: Any) -> None:
     """Remove the files of a post that is gone, on commit."""
     if instance.picture:
-        transaction.on_commit(partial(pictures.remove_files, instance.picture.name), using=using)
+        transaction.on_commit(partial(services.remove_picture_files, instance.picture.name), using=using)

@@ -107,6 +107,15 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Cache ------------------------------------------------------------------------------------------------
 
+# What a page asks of a Redis, it can do without.
+PAGE_REDIS_OPTIONS = {
+    # Waiting for a cache longer than the query that it saves would take is no use.
+    "socket_connect_timeout": 0.3,
+    "socket_timeout": 0.3,
+    # One more try, at once, for a pooled connection that a restart of Redis left dead; none for a Redis that does not
+    # answer.
+    "retry": Retry(NoBackoff(), retries=1, supported_errors=(ConnectionError,)),
+}
 CACHE_URL = env.redis("CACHE_URL")
 CACHES = {
     "default": {
@@ -115,14 +124,7 @@ CACHES = {
         "BACKEND": "ops.cache.FailOpenRedisCache",
         "LOCATION": CACHE_URL,
         "KEY_PREFIX": "slipway",
-        "OPTIONS": {
-            # Waiting for a cache longer than the query that it saves would take is no use.
-            "socket_connect_timeout": 0.3,
-            "socket_timeout": 0.3,
-            # One more try, at once, for a pooled connection that a restart of Redis left dead; none for
-            # a Redis that does not answer.
-            "retry": Retry(NoBackoff(), retries=1, supported_errors=(ConnectionError,)),
-        },
+        "OPTIONS": PAGE_REDIS_OPTIONS,
     }
 }
 

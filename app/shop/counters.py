@@ -9,15 +9,12 @@ transaction of the UPDATE: a flush that was cut anywhere is finished by the next
 """
 
 import logging
-from typing import Any
 from uuid import uuid4
 
 import redis
 from django.conf import settings
 from django.db import connection, transaction
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from shop.models import ViewFlush
 
@@ -27,14 +24,11 @@ KEY = "slipway:product-views"
 # A field beside the products' ids that names the batch.
 BATCH_ID = "batch"
 
-# Take what was collected for a batch, unless one is there that was not finished; return the batch.
+# Make a batch of what was collected, unless nothing was, or a batch is there that was not finished.
 TAKE = """
-if redis.call('EXISTS', KEYS[2]) == 0 then
-    if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
-    redis.call('RENAME', KEYS[1], KEYS[2])
+if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('RENAMENX', KEYS[1], KEYS[2]) == 1 then
     redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 end
-return redis.call('HGETALL', KEYS[2])
 """
 # Remove the batch, if it still is the one that was flushed.
 DROP = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -53,12 +47,7 @@ WHERE shop_product.id = batch.id
 """
 
 _pool = redis.ConnectionPool.from_url(
-    settings.CELERY_RESULT_BACKEND,
-    # A page waits no longer than this for its view to be counted.
-    socket_connect_timeout=0.3,
-    socket_timeout=0.3,
-    retry=Retry(NoBackoff(), retries=1, supported_errors=(redis.ConnectionError,)),
-    decode_responses=True,
+    settings.CELERY_RESULT_BACKEND, decode_responses=True, **settings.PAGE_REDIS_OPTIONS
 )
 
 
@@ -81,7 +70,9 @@ def flush() -> int:
         RedisError: Redis cannot be reached. What was collected stays there.
     """
     client = _client()
-    batch: dict[str, str] = _pairs(client.eval(TAKE, 2, KEY, f"{KEY}:batch", BATCH_ID, uuid4().hex))
+    client.eval(TAKE, 2, KEY, f"{KEY}:batch", BATCH_ID, uuid4().hex)
+    # Empty, too, when another flush has just finished it.
+    batch = client.hgetall(f"{KEY}:batch")
     if not batch:
         return 0
     batch_id = batch.pop(BATCH_ID)
@@ -93,8 +84,3 @@ def flush() -> int:
                 cursor.execute(ADD, [list(map(int, batch)), list(map(int, batch.values()))])
     client.eval(DROP, 1, f"{KEY}:batch", BATCH_ID, batch_id)
     return len(batch) if created else 0
-
-
-def _pairs(flat: Any) -> dict[str, str]:
-    """Return what HGETALL says inside a script, names and values in turn, as a dictionary."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -21,6 +21,12 @@ def static_files() -> Iterator[None]:
     call_command("collectstatic", interactive=False, verbosity=0)
     yield
     shutil.rmtree(settings.STATIC_ROOT)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def media_folder() -> Iterator[None]:
+    """Remove the folder of uploads at the end."""
+    yield
     shutil.rmtree(settings.MEDIA_ROOT)
 
 

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 from PIL import Image
 
-from blog import pictures, tasks
+from blog import pictures, services, tasks
 from blog.models import Post
 from config.celery import app
 from tests.factories import make_post, make_user
@@ -47,7 +47,7 @@ def files() -> set[str]:
 def make_picture(**options: object) -> Post:
     """Create a post with a picture and its versions."""
     post = make_post(picture=upload(**options), picture_alt="A boat")
-    assert pictures.make_thumbnails(post_id=post.pk)
+    assert services.make_thumbnails(post_id=post.pk)
     post.refresh_from_db()
     return post
 
@@ -83,9 +83,9 @@ def test_versions_are_upright_and_without_metadata() -> None:
 def test_a_second_delivery_changes_nothing() -> None:
     post = make_picture()
     before = files()
-    assert pictures.make_thumbnails(post_id=post.pk) is False
+    assert services.make_thumbnails(post_id=post.pk) is False
     Post.objects.update(thumbnails_made_at=None)
-    assert pictures.make_thumbnails(post_id=post.pk) is True
+    assert services.make_thumbnails(post_id=post.pk) is True
     assert files() == before
 
 
@@ -98,7 +98,7 @@ def test_versions_of_a_replaced_picture_do_not_count(monkeypatch: pytest.MonkeyP
         Post.objects.update(picture="pictures/other.jpg")
 
     monkeypatch.setattr(pictures, "write_versions", overtaken)
-    assert pictures.make_thumbnails(post_id=post.pk) is False
+    assert services.make_thumbnails(post_id=post.pk) is False
     assert Post.objects.get().thumbnails_made_at is None
 
 
