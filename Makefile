@@ -48,7 +48,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev
+.PHONY: demo demo-down demo-password dev lab
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -60,6 +60,11 @@ demo: ## Make a local host and deploy everything on it with the bundled app (DEM
 
 demo-down: bootstrap ## Remove the demo's host
 	@ansible-playbook -i inventories/demo molecule/shared/destroy.yml
+
+lab: bootstrap ## Measure the techniques of the bundled application on the demo's host, with 10,000 posts
+	@ansible app -i inventories/demo --become --module-name ansible.builtin.command \
+	    --args "/usr/local/sbin/slipway-manage seed_demo --posts 10000 --comments 100000"
+	@ansible app -i inventories/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
 
 demo-password: ## Show the password of the demo's login
 	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml

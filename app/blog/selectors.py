@@ -4,9 +4,10 @@ from typing import Any
 
 from django.core.cache import cache
 from django.db.models import Count, Q
+from django.db.models.functions import TruncMonth
 from django.utils import timezone
 
-from blog.models import Author, Category, Post, Tag
+from blog.models import Author, Category, Comment, Post, Tag
 from ops.readthrough import MISSING, ReadThroughCache
 
 profiles = ReadThroughCache("profile", ttl=600)
@@ -23,43 +24,77 @@ def profile_by_slug(slug: str) -> dict[str, Any] | None:
     return None if profile is MISSING else profile
 
 
-POPULAR_TAGS_KEY = "blog:popular-tags"
-POPULAR_TAGS_TIMEOUT = 300
+POPULAR_TAGS = 14
 
 
-def popular_tags(limit: int = 14) -> list[dict[str, str | int]]:
+def popular_tags() -> list[dict[str, str | int]]:
     """Return the topics with the most published posts.
 
-    Counting reads the whole table of tagged posts, on every page that shows topics: so the answer is kept
-    in the cache, and may be five minutes old.
+    Counting reads the whole table of tagged posts, so the template keeps what it makes of it (includes/topics.html),
+    and calls this only when it has nothing.
     """
-
-    def count() -> list[dict[str, str | int]]:
-        published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
-        return list(
-            Tag.objects.annotate(post_count=Count("posts", filter=published))
-            .filter(post_count__gt=0)
-            .order_by("-post_count", "name")
-            .values("name", "slug", "post_count")[:limit]
-        )
-
-    return cache.get_or_set(POPULAR_TAGS_KEY, count, POPULAR_TAGS_TIMEOUT)
+    published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
+    return list(
+        Tag.objects.annotate(post_count=Count("posts", filter=published))
+        .filter(post_count__gt=0)
+        .order_by("-post_count", "name")
+        .values("name", "slug", "post_count")[:POPULAR_TAGS]
+    )
 
 
 CATEGORY_COUNTS_KEY = "blog:category-counts"
 CATEGORY_COUNTS_TIMEOUT = 300
 
 
+def count_categories() -> list[dict[str, str | int]]:
+    """Return the categories that have published posts, with their number, for which all posts are counted."""
+    published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
+    return list(
+        Category.objects.annotate(post_count=Count("posts", filter=published))
+        .filter(post_count__gt=0)
+        .order_by("name")
+        .values("name", "slug", "post_count")
+    )
+
+
 def category_counts() -> list[dict[str, str | int]]:
     """Return the categories that have published posts, with their number, which may be five minutes old."""
+    return cache.get_or_set(CATEGORY_COUNTS_KEY, count_categories, CATEGORY_COUNTS_TIMEOUT)
 
-    def count() -> list[dict[str, str | int]]:
-        published = Q(posts__status=Post.Status.PUBLISHED, posts__published_at__lte=timezone.now())
-        return list(
-            Category.objects.annotate(post_count=Count("posts", filter=published))
-            .filter(post_count__gt=0)
-            .order_by("name")
-            .values("name", "slug", "post_count")
-        )
 
-    return cache.get_or_set(CATEGORY_COUNTS_KEY, count, CATEGORY_COUNTS_TIMEOUT)
+def magazine_in_numbers(limit: int = 10) -> dict[str, list[dict[str, Any]]]:
+    """Return the posts and comments of each month, and the posts, authors and readers with the most comments.
+
+    It counts all posts and all comments there are, so its cost grows with the site: whoever shows it has to keep it.
+
+    Args:
+        limit: The length of each ranking.
+    """
+    published = Q(status=Post.Status.PUBLISHED, published_at__lte=timezone.now())
+    posts = Post.objects.filter(published)
+    comments = Comment.objects.filter(post__in=posts).order_by()
+    months = (
+        posts.order_by()
+        .annotate(month=TruncMonth("published_at"))
+        .values("month")
+        .annotate(post_count=Count("pk", distinct=True), comment_count=Count("comments"))
+        .order_by("-month")
+    )
+    return {
+        "months": list(months),
+        "posts": list(
+            comments.values("post__title", "post__slug", "post__author__name")
+            .annotate(comment_count=Count("pk"))
+            .order_by("-comment_count", "post__slug")[:limit]
+        ),
+        "authors": list(
+            comments.values("post__author__name", "post__author__slug")
+            .annotate(comment_count=Count("pk"))
+            .order_by("-comment_count", "post__author__slug")[:limit]
+        ),
+        "readers": list(
+            comments.values("user__username")
+            .annotate(comment_count=Count("pk"))
+            .order_by("-comment_count", "user__username")[:limit]
+        ),
+    }

@@ -10,18 +10,20 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import get_conditional_response
+from django.views.decorators.cache import cache_page
 from django.views.decorators.http import require_POST, require_safe
 
 from blog.forms import CommentForm, SearchForm
 from blog.models import Category, Comment, Post, PostQuerySet, Tag
 from blog.pagination import Page, paginate
-from blog.selectors import category_counts, popular_tags, profile_by_slug
+from blog.selectors import category_counts, magazine_in_numbers, popular_tags, profile_by_slug
 from ops.http import etag, is_personal, shared
 
 POSTS_ON_HOME = 7
 POSTS_PER_PAGE = 12
 OWN_COMMENTS_ON_HOME = 5
 COMMENTS_PER_PAGE = 20
+NUMBERS_SECONDS = 15 * 60
 
 
 @require_safe
@@ -29,7 +31,7 @@ COMMENTS_PER_PAGE = 20
 def home(request: HttpRequest) -> HttpResponse:
     """Show the newest posts, the first one large."""
     posts = list(Post.objects.published().for_cards().newest_first()[:POSTS_ON_HOME])
-    context = {"lead": posts[0] if posts else None, "posts": posts[1:], "topics": popular_tags()}
+    context = {"lead": posts[0] if posts else None, "posts": posts[1:], "topics": popular_tags}
     if request.user.is_authenticated:
         # Fetched only when the template has no cached fragment for this user.
         context["own_comments"] = Comment.objects.written_by(request.user)[:OWN_COMMENTS_ON_HOME]
@@ -43,7 +45,7 @@ def _post_list(request: HttpRequest, posts: PostQuerySet, context: dict[str, obj
         cursor=request.GET.get("before"),
         size=POSTS_PER_PAGE,
     )
-    return render(request, "blog/post_list.html", {"page": page, "topics": popular_tags(), **context})
+    return render(request, "blog/post_list.html", {"page": page, "topics": popular_tags, **context})
 
 
 @require_safe
@@ -97,6 +99,18 @@ def author(request: HttpRequest, slug: str) -> HttpResponse:
         raise Http404("No such author.")
     context = {"heading": profile["name"], "kicker": "Author", "introduction": profile["bio"]}
     return _post_list(request, Post.objects.filter(author_id=profile["pk"]), context)
+
+
+@require_safe
+@shared(browser=60, cdn=300, same_for_all=True)
+@cache_page(NUMBERS_SECONDS)
+def numbers(request: HttpRequest) -> HttpResponse:
+    """Show what the magazine has, month by month, and who is talked about most.
+
+    All posts and comments are counted for it, so the whole response is kept, one for everybody (see hot_products of the
+    shop).
+    """
+    return render(request, "blog/numbers.html", magazine_in_numbers())
 
 
 def _post_page(request: HttpRequest, post: Post, form: CommentForm | None = None, *, status: int = 200) -> HttpResponse:

@@ -31,6 +31,7 @@ SITE_NAME = "Slipway"
 INSTALLED_APPS = [
     "accounts",
     "blog",
+    "lab",
     "ops",
     "shop",
     "django.contrib.admin",
@@ -192,6 +193,11 @@ CELERY_BEAT_SCHEDULE = {
     "flush-product-views": {"task": "shop.tasks.flush_product_views", "schedule": 60.0},
     "send-pending-welcome-emails": {"task": "accounts.tasks.send_pending_welcome_emails", "schedule": 60.0},
 }
+
+# --- The lab ----------------------------------------------------------------------------------------------
+
+# Who may measure: nobody, those who may enter the admin, or everybody, which is for demonstrations.
+LAB = env.choice("LAB", default="OFF", choices=("OFF", "STAFF", "PUBLIC"))
 
 # --- Users ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ urlpatterns = [
     path("", include("blog.urls")),
     path("accounts/", include("accounts.urls")),
     path("shop/", include("shop.urls")),
+    path("lab/", include("lab.urls")),
     path("admin/", admin.site.urls),
     # Without a slash at the end, as probes ask for them.
     path("healthz", health.healthz, name="healthz"),

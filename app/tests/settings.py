@@ -8,6 +8,7 @@ os.environ.update(
     DEBUG="false",
     ALLOWED_HOSTS="testserver",
     HTTPS="false",
+    LAB="PUBLIC",
     LOG_LEVEL="INFO",
     STATIC_URL="/static/",
     MEDIA_ROOT=tempfile.mkdtemp(prefix="slipway-test-media-"),

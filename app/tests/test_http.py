@@ -27,6 +27,7 @@ POLICIES = {
     "blog:post_list": (PUBLIC, OWN),
     "blog:post": (PUBLIC, OWN),
     "blog:comment": (NEVER, NEVER),
+    "blog:numbers": (PUBLIC, PUBLIC),
     "blog:search": (PUBLIC, OWN),
     "blog:category": (PUBLIC, OWN),
     "blog:tag": (PUBLIC, OWN),
@@ -35,6 +36,8 @@ POLICIES = {
     "accounts:profile": (NEVER, NEVER),
     "accounts:login": (NEVER, NEVER),
     "accounts:logout": (NEVER, NEVER),
+    "lab:index": (NEVER, NEVER),
+    "lab:technique": (NEVER, NEVER),
     "shop:product_list": (PUBLIC, OWN),
     "shop:hot_products": (PUBLIC, PUBLIC),
     "shop:product": (PUBLIC, OWN),
@@ -78,6 +81,7 @@ def address(name: str, post: Post) -> str:
         "blog:tag": post.tags.all()[0].slug,
         "blog:author": post.author.slug,
         "shop:product": make_product().slug,
+        "lab:technique": "listing",
     }
     return reverse(name, args=[slugs[name]] if name in slugs else [])
 

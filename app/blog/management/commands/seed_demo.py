@@ -10,6 +10,7 @@ from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.core.cache import cache
+from django.core.cache.utils import make_template_fragment_key
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from django.db.models import Model
@@ -18,7 +19,7 @@ from django.utils.text import slugify
 from accounts.models import User
 from blog import demo_text
 from blog.models import Author, Category, Comment, Post, Tag
-from blog.selectors import CATEGORY_COUNTS_KEY, POPULAR_TAGS_KEY
+from blog.selectors import CATEGORY_COUNTS_KEY
 from config.env import Environment
 from shop.models import Product
 
@@ -68,7 +69,7 @@ class Command(BaseCommand):
             if options["admin"]:
                 done += self.create_administrator(options["admin"])
         # Counted before there was anything to count, perhaps.
-        cache.delete_many([POPULAR_TAGS_KEY, CATEGORY_COUNTS_KEY])
+        cache.delete_many([make_template_fragment_key("topics"), CATEGORY_COUNTS_KEY])
         self.stdout.write(f"seed_demo: created {', '.join(done)}" if done else "seed_demo: nothing to do")
 
     def create_data(self, options: dict[str, Any]) -> list[str]:

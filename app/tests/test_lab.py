@@ -1,0 +1,196 @@
+"""The lab: both ways of each technique give the same answer, nothing that they change stays, and who may measure."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from blog.models import Post
+from lab.measure import LOCK, CannotMeasure, compare
+from lab.techniques import BY_SLUG, TECHNIQUES, Technique, measure
+from tests.factories import make_post, make_user
+
+pytestmark = pytest.mark.django_db
+
+# What is better beside time, with the data below: the figures of the database.
+FEWER_QUERIES = {"listing", "n-plus-one", "bulk-update"} | {
+    *("view-cache", "light-view-cache", "fragment-cache", "low-level-cache", "read-through-cache")
+}
+FEWER_BYTES = {"listing", "n-plus-one", "fields", "bulk-update", "aggregation", "exists", "view-cache"}
+
+
+@pytest.fixture
+def data() -> None:
+    """Make a site with some of everything."""
+    call_command("seed_demo", "--posts=60", "--comments=200", "--readers=5", "--products=14", stdout=StringIO())
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.slug)
+def test_both_ways_do_the_same_and_one_costs_less(technique: Technique) -> None:
+    before = list(Post.objects.order_by("pk").values_list("pk", "status", "updated_at"))
+    comparison = measure(technique, budget=0)
+    assert list(Post.objects.order_by("pk").values_list("pk", "status", "updated_at")) == before
+    naive, optimised = comparison.naive, comparison.optimised
+    assert naive.runs == optimised.runs == 1
+    assert naive.bytes_answered == optimised.bytes_answered > 0
+    assert naive.total_ms > 0
+    assert comparison.ratio == naive.total_ms / optimised.total_ms
+    if technique.slug in FEWER_QUERIES:
+        assert naive.queries > optimised.queries
+    if technique.slug in FEWER_BYTES:
+        assert naive.bytes_read > optimised.bytes_read
+    assert sum(naive.statements.values()) == naive.queries
+
+
+def test_a_naive_list_has_a_query_for_each_thing(data: None) -> None:
+    comparison = measure(BY_SLUG["n-plus-one"], budget=0)
+    assert comparison.naive.queries > 4 * 50
+    assert comparison.optimised.queries == 3
+
+
+def test_different_answers_are_not_compared() -> None:
+    with pytest.raises(CannotMeasure, match="different answers"):
+        compare(lambda: 1, lambda: 2)
+
+
+def test_what_a_way_changes_is_undone() -> None:
+    post = make_post()
+
+    def change() -> int:
+        return Post.objects.filter(title=post.title).update(title="Changed")
+
+    assert compare(change, lambda: 1, budget=0).naive.queries == 1
+    post.refresh_from_db()
+    assert post.title != "Changed"
+
+
+def test_runs_end_with_the_budget() -> None:
+    assert compare(lambda: 1, lambda: 1, runs=5, budget=60).naive.runs == 5
+    assert compare(lambda: 1, lambda: 1, runs=5, budget=0).naive.runs == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_measures_at_a_time(client: Client) -> None:
+    make_post()
+    other = connections.create_connection("default")
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        answer = client.post("/lab/fields/")
+        assert answer.status_code == 409
+        assert "Somebody else measures" in answer.content.decode()
+    finally:
+        other.close()
+    assert client.post("/lab/fields/").status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        assert cursor.fetchone()[0] == 0
+
+
+def test_without_data_the_reason_is_said(client: Client) -> None:
+    answer = client.post("/lab/listing/")
+    assert answer.status_code == 409
+    assert "The site has no published post." in answer.content.decode()
+
+
+@pytest.mark.usefixtures("broken_broker")
+def test_without_a_broker_the_reason_is_said() -> None:
+    with pytest.raises(CannotMeasure, match="broker did not take"):
+        measure(BY_SLUG["task"], budget=0)
+
+
+@pytest.mark.usefixtures("data")
+def test_pages(client: Client) -> None:
+    index = client.get("/lab/").content.decode()
+    for technique in TECHNIQUES:
+        path = f"/lab/{technique.slug}/"
+        assert f'href="{path}"' in index
+        page = client.get(path).content.decode()
+        assert f"def {technique.slug.replace('-', '_')}_naive(" in page
+        assert f"def {technique.slug.replace('-', '_')}_optimised(" in page
+        assert "times as fast" not in page
+    page = client.post("/lab/n-plus-one/").content.decode()
+    assert "times as fast" in page
+    assert "Queries" in page and "-- 1 time\n" in page and "SELECT" in page
+    assert "style=" not in page and "<script" not in page
+
+
+def test_unknown_technique(client: Client) -> None:
+    assert client.get("/lab/magic/").status_code == 404
+
+
+def test_measuring_needs_a_token_against_forgery() -> None:
+    assert Client(enforce_csrf_checks=True).post("/lab/fields/").status_code == 403
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_who_may_enter(client: Client, settings: Settings, method: str) -> None:
+    make_post()
+    ask = getattr(client, method)
+
+    def statuses() -> list[int]:
+        return [ask(path).status_code for path in (["/lab/", "/lab/fields/"] if method == "get" else ["/lab/fields/"])]
+
+    settings.LAB = "OFF"
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    assert set(statuses()) == {404}
+    settings.LAB = "STAFF"
+    assert set(statuses()) == {200}
+    client.force_login(make_user())
+    assert set(statuses()) == {302}
+    client.logout()
+    assert set(statuses()) == {302}
+    settings.LAB = "PUBLIC"
+    assert set(statuses()) == {200}
+
+
+def test_the_lab_is_linked_where_everybody_may_enter(client: Client, settings: Settings) -> None:
+    assert 'href="/lab/"' in client.get("/").content.decode()
+    settings.LAB = "STAFF"
+    assert 'href="/lab/"' not in client.get("/").content.decode()
+
+
+# The command
+
+
+def lab(*arguments: str) -> str:
+    """Return what the command prints."""
+    output = StringIO()
+    call_command("lab", "--seconds=0", *arguments, stdout=output)
+    return output.getvalue()
+
+
+@pytest.mark.usefixtures("data")
+def test_command_prints_a_table() -> None:
+    lines = lab("fields", "bulk-update").splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["fields", "fields", "bulk-update", "bulk-update"]
+    assert len({len(line) for line in lines}) == 1
+    assert lines[0].split() == ["queries", "database", "total", "read", "answer", "ratio"]
+
+
+@pytest.mark.usefixtures("data")
+def test_command_prints_json() -> None:
+    (found,) = json.loads(lab("aggregation", "--format=json"))
+    assert found["technique"] == "aggregation"
+    assert found["naive"]["queries"] == found["optimised"]["queries"] == 1
+    assert found["ratio"] == pytest.approx(found["naive"]["total_ms"] / found["optimised"]["total_ms"])
+    assert list(found["optimised"]["statements"].values()) == [1]
+
+
+def test_command_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(CommandError, match="no technique magic"):
+        lab("magic")
+    with pytest.raises(CommandError, match="not a number of seconds"):
+        lab("--seconds=x")
+
+
+def test_command_fails_when_something_was_not_measured() -> None:
+    make_post(published_at=timezone.now())
+    with pytest.raises(CommandError, match="bulk-update: The site has no draft"):
+        lab("fields", "bulk-update")
