@@ -49,7 +49,7 @@ def technique(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in BY_SLUG:
         raise Http404("No such technique.")
     shown = BY_SLUG[slug]
-    context = {"technique": shown, "sources": zip(("naive", "optimised"), shown.sources, strict=True)}
+    context: dict[str, Any] = {"technique": shown}
     if request.method != "POST":
         return render(request, "lab/technique.html", context)
     try:
