@@ -1,5 +1,6 @@
 """The pages of the lab. Figures are measured when somebody asks for them, shown, and forgotten."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -85,4 +86,6 @@ def metrics(comparison: Comparison) -> list[tuple[str, list[tuple[str, str, floa
 def statements(figures: Figures) -> list[tuple[int, str]]:
     """Return the statements that were made most, with how often."""
     most = sorted(figures.statements.items(), key=lambda statement: -statement[1])[:STATEMENTS_SHOWN]
-    return [(times, sqlparse.format(sql, reindent=True, keyword_case="upper")) for sql, times in most]
+    # A list of a hundred ids is as long as the rest of the page.
+    shortened = [(times, re.sub(r"%s(, %s){3,}", "%s, ...", sql)) for sql, times in most]
+    return [(times, sqlparse.format(sql, reindent=True, keyword_case="upper")) for times, sql in shortened]
