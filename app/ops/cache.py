@@ -4,10 +4,21 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.core.cache.backends.redis import RedisCache
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis.exceptions import RedisError
 
+from ops.pausing import PausingRedis
+
 logger = logging.getLogger(__name__)
+
+
+class PausingRedisCacheClient(RedisCacheClient):
+    """Django's use of a Redis client, here of one that does not ask a silent Redis again and again."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take what Django's takes."""
+        super().__init__(*args, **kwargs)
+        self._client = PausingRedis
 
 
 class FailOpenRedisCache(RedisCache):
@@ -16,6 +27,11 @@ class FailOpenRedisCache(RedisCache):
     A read is answered as a miss, a write or a deletion is given up, each with a warning in the log. What a
     lost deletion should have removed stays until its time is over, so cache nothing without a timeout.
     """
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        """Take the address and the options of the settings."""
+        super().__init__(server, params)
+        self._class = PausingRedisCacheClient
 
     def _attempt(self, fallback: Any, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from redis.exceptions import RedisError
 
+from ops.pausing import PausingRedis
 from shop.models import ViewFlush
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ _pool = redis.ConnectionPool.from_url(
 
 
 def _client() -> redis.Redis:
-    return redis.Redis(connection_pool=_pool)
+    return PausingRedis(connection_pool=_pool)
 
 
 def count_view(*, product_id: int) -> None:

@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.core.management import call_command
 
 from config.celery import app
+from ops.pausing import pause_of
 from shop import counters
 
 
@@ -34,6 +35,12 @@ def media_folder() -> Iterator[None]:
 def fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test keys of its own; nothing of the Redis in use is flushed."""
     monkeypatch.setattr(caches["default"], "key_prefix", f"test-{uuid4().hex}")
+
+
+@pytest.fixture(autouse=True)
+def no_pauses() -> None:
+    """Forget what was learned of each Redis: the next test may have another one at the same address."""
+    pause_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)
