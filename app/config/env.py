@@ -124,6 +124,21 @@ class Environment:
         expected = "redis://user:password@host:port/number, with the password percent-encoded"
         return self._parsed(name, self.text(name, required=True), parse, "", expected)
 
+    def folder_url(self, name: str, default: str) -> str:
+        """Return the address below which files are served: a path of this site, or a URL of another one."""
+
+        def parse(value: str) -> str:
+            url = urlsplit(value)
+            is_url = url.scheme in {"http", "https"} and url.hostname
+            # All of the site would be files if the path were "/".
+            is_path = not url.scheme and not url.netloc and value.startswith("/") and value != "/"
+            if not (is_url or is_path) or url.query or url.fragment or not value.endswith("/"):
+                raise ValueError
+            return value
+
+        expected = f"a path such as {default} or a URL such as https://cdn.example.com{default}, ending with a slash"
+        return self._parsed(name, self.text(name, default), parse, default, expected)
+
     def email(self, name: str, default: str) -> dict[str, Any]:
         """Return Django's EMAIL_* settings from a URL such as smtp+tls://user:password@host:587."""
 

@@ -223,10 +223,10 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="webm
 
 # --- Static files and media -------------------------------------------------------------------------------
 
-STATIC_URL = env.text("STATIC_URL", default="/static/")
+STATIC_URL = env.folder_url("STATIC_URL", default="/static/")
 STATIC_ROOT = env.text("STATIC_ROOT") or None
 STATICFILES_DIRS = [BASE_DIR / "static"]
-MEDIA_URL = env.text("MEDIA_URL", default="/media/")
+MEDIA_URL = env.folder_url("MEDIA_URL", default="/media/")
 MEDIA_ROOT = env.text("MEDIA_ROOT")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

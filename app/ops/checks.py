@@ -39,6 +39,21 @@ def media_root_is_set(**kwargs: Any) -> list[CheckMessage]:
     return [Error("MEDIA_ROOT is not set.", hint="Name the folder of uploaded pictures.", id="ops.E003")]
 
 
+@register()
+def static_files_and_media_are_apart(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse addresses of which one is inside the other: the server would look for pictures among static files."""
+    static, media = settings.STATIC_URL, settings.MEDIA_URL
+    if not static.startswith(media) and not media.startswith(static):
+        return []
+    return [
+        Error(
+            f"Static files ({static}) and media ({media}) are not served at addresses of their own.",
+            hint="Set STATIC_URL and MEDIA_URL so that neither begins with the other, as /static/ and /media/ do.",
+            id="ops.E004",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def broker_and_cache_are_apart(**kwargs: Any) -> list[CheckMessage]:
     """Warn of one Redis for both: the one that evicts keys for the cache evicts queues as well."""

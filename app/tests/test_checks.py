@@ -44,3 +44,17 @@ def test_the_migrations_are_complete() -> None:
 def test_pictures_need_a_folder(settings: Settings) -> None:
     settings.MEDIA_ROOT = ""
     assert ids() == {"ops.E003"}
+
+
+@pytest.mark.parametrize(
+    ("static", "media"),
+    [("/files/", "/files/"), ("/files/", "/files/media/"), ("https://cdn.example/files/", "https://cdn.example/")],
+)
+def test_static_files_and_media_in_one_another(settings: Settings, static: str, media: str) -> None:
+    settings.STATIC_URL, settings.MEDIA_URL = static, media
+    assert ids() == {"ops.E004"}
+
+
+def test_static_files_on_a_cdn(settings: Settings) -> None:
+    settings.STATIC_URL, settings.MEDIA_URL = "https://cdn.example/files/", "/files/"
+    assert ids() == set()

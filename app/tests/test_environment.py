@@ -1,6 +1,7 @@
 """The environment is read strictly, and the site refuses to start without what it needs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_every_wrong_value_is_named_at_once_and_none_is_repeated(complete: dict[
         "CELERY_BROKER_URL": "amqp://u:sekret@host//",
         "CELERY_RESULT_BACKEND": "redis://u:sekret@host:99999/1",
         "EMAIL_URL": "pigeon://sekret@host",
+        "STATIC_URL": "sekret.example.com/static/",
+        "MEDIA_URL": "/sekret",
     }
     result = manage("check", **complete | wrong | {"SECRET_KEY_FILE": "/nonexistent/sekret"})
     assert result.returncode != 0
@@ -129,6 +132,46 @@ def test_what_is_no_redis(environment: Environment, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SOME_REDIS", url)
     assert environment.redis("SOME_REDIS") == ""
     assert len(environment.faults) == 1
+
+
+ADDRESSES = ["/static/", "/a/b/", "https://cdn.example.com/static/", "http://cdn.example.com/"]
+NO_ADDRESSES = [
+    *("/", "static/", "/static", "https://cdn.example.com/static", "cdn.example.com/static/"),
+    *("//cdn.example/static/", "https:///static/", "ftp://cdn.example/static/", "https://cdn.example/static/?v=1/"),
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_addresses_of_files(environment: Environment, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SOME_URL", url)
+    assert environment.folder_url("SOME_URL", default="/media/") == url
+    assert not environment.faults
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+def test_what_is_no_address_of_files(environment: Environment, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SOME_URL", url)
+    assert environment.folder_url("SOME_URL", default="/media/") == "/media/"
+    assert environment.faults == [
+        "SOME_URL must be a path such as /media/ or a URL such as https://cdn.example.com/media/, ending with a slash"
+    ]
+
+
+def test_pages_name_static_files_on_a_cdn(complete: dict[str, str], tmp_path: Path) -> None:
+    environment = complete | {"STATIC_ROOT": str(tmp_path), "STATIC_URL": "https://cdn.example.com/static/"}
+    for arguments in (["check", "--deploy", "--fail-level", "WARNING"], ["collectstatic", "--noinput"]):
+        result = manage(*arguments, **environment)
+        assert result.returncode == 0, result.stderr
+    # The page of a missing page needs no database.
+    code = (
+        "from django.test import Client; "
+        "print(Client(headers={'Host': 'slipway.example'}).get('/nowhere/', secure=True).content.decode())"
+    )
+    page = manage("shell", "--no-imports", "--command", code, **environment)
+    names = re.findall(r'="https://cdn\.example\.com/static/(site\.[0-9a-f]{12}\.css)"', page.stdout)
+    assert names, page.stderr
+    assert (tmp_path / names[0]).is_file()
+    assert "/static/site.css" not in page.stdout
 
 
 def test_a_password_may_hold_any_character(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from pytest_django import Settings
 
 from blog.models import Category, Post
-from ops.http import CachePolicyMiddleware, shared
+from ops.http import CachePolicyMiddleware, _release, shared
 from tests.factories import make_category, make_comments, make_post, make_product, make_user
 
 pytestmark = pytest.mark.django_db
@@ -234,6 +235,13 @@ def test_a_new_release_sends_its_pages(client: Client, post: Post, monkeypatch: 
     first = client.get(post.get_absolute_url())
     monkeypatch.setattr("ops.http._release", lambda: b"another")
     assert client.get(post.get_absolute_url(), headers={"If-None-Match": first["ETag"]}).status_code == 200
+
+
+def test_pages_with_other_addresses_of_static_files_are_others(settings: Settings) -> None:
+    here = _release.__wrapped__()
+    assert _release.__wrapped__() == here
+    settings.STATIC_URL = "https://cdn.example.com/static/"
+    assert _release.__wrapped__() != here
 
 
 def test_those_who_are_logged_in_get_their_own_page(client: Client, post: Post) -> None:
