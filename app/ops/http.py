@@ -96,13 +96,13 @@ class CachePolicyMiddleware:
 
 @cache
 def _release() -> bytes:
-    """Return a digest of what pages are made of beside data: the code, the templates, the addresses of static files."""
+    """Return a digest of what pages are made of beside data: the code, the templates, the addresses of files."""
     # Each release has a folder of its own, which stands for its code.
     digest = hashlib.sha256(str(settings.BASE_DIR.resolve()).encode())
     for path in sorted((settings.BASE_DIR / "templates").rglob("*.*")):
         digest.update(path.read_bytes())
     names = sorted(getattr(staticfiles_storage, "hashed_files", {}).items())
-    digest.update(repr((settings.STATIC_URL, names)).encode())
+    digest.update(repr((settings.STATIC_URL, settings.MEDIA_URL, names)).encode())
     return digest.digest()
 
 

@@ -197,7 +197,7 @@ def queries(client: Client, path: str) -> int:
         ("category", 5, 7),
         ("tag", 5, 7),
         ("author", 5, 7),
-        ("post", 3, 5),
+        ("post", 4, 5),
         ("search", 3, 5),
     ],
 )
