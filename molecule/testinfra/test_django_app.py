@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
+import pytest
 from conftest import APP, recap, to_json
 from testinfra.host import Host
 
@@ -58,6 +60,23 @@ def test_failing_command_is_a_failure(host: Host) -> None:
 def test_settings_are_sound(manage: Callable[..., str]) -> None:
     manage("check", "--database", "default")
     manage("migrate", "--check")
+
+
+@pytest.mark.parametrize(
+    ("https", "found"),
+    [("true", set()), ("false", {"security.W004", "security.W008", "security.W012", "security.W016"})],
+)
+def test_nothing_but_https_is_missing(host: Host, https: str, found: set[str]) -> None:
+    """Test hosts speak HTTP, which Django warns of; with HTTPS there is nothing left that it warns of."""
+    command = "[sys.executable, 'manage.py', 'check', '--deploy', '--fail-level', 'WARNING']"
+    script = (
+        "import os, subprocess, sys; "
+        f"sys.exit(subprocess.run({command}, env=os.environ | {{'HTTPS': '{https}'}}).returncode)"
+    )
+    result = host.run("%s-manage shell -c %s", APP, script)
+    said = result.stdout + result.stderr
+    assert set(re.findall(r"\((\w+\.[A-Z]\d{3})\)", said)) == found, said
+    assert ("no issues" in said, result.rc) == (not found, 1 if found else 0), said
 
 
 def test_dry_run_after_a_deploy_is_clean(playbook: Callable) -> None:

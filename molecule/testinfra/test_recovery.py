@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import pytest
 from conftest import APP, Site, live_unit, mail_to, main_pid, redis_command, wait_until
 from testinfra.host import Host
@@ -75,3 +78,34 @@ def test_running_pools_reconnect(host: Host, site: Site) -> None:
     host.check_output("systemctl kill --signal KILL %s", unit_of(host, "postgresql"))
     wait_until(site.answers, 20, "the site")
     assert main_pid(host, live_unit(host, "web")) == before
+
+
+@pytest.fixture
+def cache_stopped(host: Host) -> Iterator[None]:
+    """Keep the cache's Redis stopped during the test."""
+    host.check_output("systemctl stop redis-server@cache")
+    yield
+    host.check_output("systemctl start redis-server@cache")
+
+
+def test_pages_come_without_the_cache(
+    host: Host, site: Site, inventory: dict[str, str], articles: None, cache_stopped: None
+) -> None:
+    post = re.search(r'href="(/posts/[^"/]+/)"', site.get("/posts/").text)
+    assert post
+    paths = ["/", "/posts/", post[1], "/shop/hot/"]
+
+    def answers() -> dict[str, int]:
+        return {path: site.get(path).status_code for path in paths}
+
+    assert site.get("/readyz").status_code == 503, "the cache was not stopped"
+    for _ in range(3):
+        assert answers() == dict.fromkeys(paths, 200)
+    host.check_output("systemctl start redis-server@cache")
+    # It came back empty; each worker asks it again after its pause.
+    wait_until(
+        lambda: answers() == dict.fromkeys(paths, 200) and redis_command(host, inventory, "cache", "dbsize") != "0",
+        30,
+        "the cache is not used again",
+    )
+    assert site.answers()

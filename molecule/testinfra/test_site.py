@@ -31,6 +31,16 @@ def test_post_page_with_its_comments(site: Site) -> None:
     assert page.status_code == 200 and "<article" in page.text
 
 
+def test_unchanged_post_is_not_sent_again(site: Site) -> None:
+    path = re.search(r'href="(/posts/[^"/]+/)"', site.get("/posts/").text)
+    assert path
+    page = site.get(path[1])
+    again = site.get(path[1], headers={"If-None-Match": page.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == page.headers["ETag"]
+    assert site.get(path[1], headers={"If-None-Match": 'W/"another"'}).status_code == 200
+
+
 def test_unknown_post_is_not_found(site: Site) -> None:
     assert site.get("/posts/no-such-post/").status_code == 404
 
