@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.cache import caches
 from django.db import IntegrityError, connection
 from django.test import Client
@@ -42,6 +43,18 @@ def test_home_shows_the_newest_posts(client: Client) -> None:
 def test_static_files_have_fingerprinted_names(client: Client) -> None:
     assert 'href="/static/site.' in page_texts(client, "/")
     assert 'href="/static/site.css"' not in page_texts(client, "/")
+
+
+def test_the_page_for_what_broke_needs_no_manifest(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: object, **options: object) -> str:
+        raise ValueError("Missing staticfiles manifest entry")
+
+    monkeypatch.setattr(staticfiles_storage, "url", missing)
+    client.raise_request_exception = False
+    response = client.get("/")
+    assert response.status_code == 500
+    assert "The fault is ours" in response.content.decode()
+    assert 'href="/static/site.css"' in response.content.decode()
 
 
 @pytest.mark.parametrize("path", ["/", "/posts/", "/accounts/login/", "/accounts/register/", "post"])
@@ -169,6 +182,13 @@ def test_a_comment_needs_a_token_against_forgery() -> None:
     client.force_login(make_user())
     assert client.post(f"{post.get_absolute_url()}comments/", {"body": "Forged"}).status_code == 403
     assert not Comment.objects.exists()
+
+
+def test_a_post_has_one_address(client: Client) -> None:
+    post = make_post()
+    page = page_texts(client, f"{post.get_absolute_url()}?utm_source=letter")
+    assert f'<link rel="canonical" href="http://testserver{post.get_absolute_url()}">' in page
+    assert f'<meta property="og:title" content="{post.title}">' in page
 
 
 def test_visitors_get_no_cookie(client: Client) -> None:
