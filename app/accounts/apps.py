@@ -4,6 +4,6 @@ from django.apps import AppConfig
 
 
 class AccountsConfig(AppConfig):
-    """Users, their registration, and the email that welcomes them."""
+    """Users, their registration, and the emails to them."""
 
     name = "accounts"

@@ -15,7 +15,7 @@ def register_user(*, form: RegistrationForm) -> User:
     """Create the user of a valid form and promise them a welcome email, both or neither."""
     user = form.save()
     WelcomeEmail.objects.create(user=user, enqueued_at=timezone.now())
-    transaction.on_commit(partial(tasks.enqueue_welcome_emails, user_ids=[user.pk]))
+    transaction.on_commit(partial(tasks.enqueue_emails, WelcomeEmail, ids=[user.pk]))
     return user
 
 

@@ -4,11 +4,14 @@ from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.db import IntegrityError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
 
+from accounts import digests
 from accounts.forms import ProfileForm, RegistrationForm
 from accounts.models import User
 from accounts.services import register_user, update_profile
@@ -52,3 +55,21 @@ def profile(request: HttpRequest) -> HttpResponse:
         return render(request, "accounts/profile.html", {"form": form}, status=422)
     messages.success(request, "Your profile is saved.")
     return redirect("accounts:profile")
+
+
+# A mail program has no cookie and no token of a form; the signature in the address is what it proves itself by.
+@csrf_exempt
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """End the digest of the user whom the address was made for.
+
+    Only a POST does so, be it of the page's button or of a mail program's (RFC 8058): what looks through mails follows
+    their links.
+    """
+    user = digests.subscriber(token=token)
+    if user is None:
+        raise Http404
+    if request.method == "POST":
+        User.objects.filter(pk=user.pk).update(wants_digest=False)
+    return render(request, "accounts/unsubscribe.html", {"done": request.method == "POST"})

@@ -95,6 +95,20 @@ class Environment:
         """Return a comma-separated list without blanks."""
         return [item.strip() for item in self.text(name, required=required).split(",") if item.strip()]
 
+    def origin(self, name: str) -> str:
+        """Return an address such as https://example.org, to which paths are appended, or nothing."""
+
+        def parse(value: str) -> str:
+            url = urlsplit(value)
+            # Reading the port checks it.
+            if url.scheme not in {"http", "https"} or not url.hostname or url.port == 0 or "@" in url.netloc:
+                raise ValueError
+            if value != f"{url.scheme}://{url.netloc}":
+                raise ValueError
+            return value
+
+        return self._parsed(name, self.text(name), parse, "", "like https://example.org, without a path")
+
     def database(self, name: str) -> dict[str, Any]:
         """Return Django's database settings from a postgresql:// URL."""
 

@@ -27,6 +27,8 @@ CSRF_TRUSTED_ORIGINS = env.names("CSRF_TRUSTED_ORIGINS")
 # --- The application --------------------------------------------------------------------------------------
 
 SITE_NAME = "Slipway"
+# How others reach the site, for links in mails: a task has no request that would tell it.
+SITE_URL = env.origin("SITE_URL")
 
 INSTALLED_APPS = [
     "accounts",
@@ -191,7 +193,9 @@ CELERY_BEAT_SCHEDULE = {
     },
     "enqueue-waiting-thumbnails": {"task": "blog.tasks.enqueue_waiting_thumbnails", "schedule": 300.0},
     "flush-product-views": {"task": "shop.tasks.flush_product_views", "schedule": 60.0},
-    "send-pending-welcome-emails": {"task": "accounts.tasks.send_pending_welcome_emails", "schedule": 60.0},
+    # When the day is over: the digest tells what was published until then.
+    "promise-digests": {"task": "accounts.tasks.promise_digests", "schedule": crontab(hour=0, minute=7)},
+    "send-pending-emails": {"task": "accounts.tasks.send_pending_emails", "schedule": 60.0},
 }
 
 # --- The lab ----------------------------------------------------------------------------------------------

@@ -54,6 +54,20 @@ def static_files_and_media_are_apart(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+@register(deploy=True)
+def site_url_is_set(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of a missing SITE_URL: the digest has links, and is not sent without it."""
+    if settings.SITE_URL:
+        return []
+    return [
+        Warning(
+            "SITE_URL is not set: nobody gets the nightly digest.",
+            hint="Set it to the address of the site, like https://example.org.",
+            id="ops.W002",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def broker_and_cache_are_apart(**kwargs: Any) -> list[CheckMessage]:
     """Warn of one Redis for both: the one that evicts keys for the cache evicts queues as well."""

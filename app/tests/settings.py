@@ -7,6 +7,7 @@ os.environ.update(
     SECRET_KEY="the-tests-need-a-key-and-it-protects-nothing-0123456789",  # noqa: S106 -- as it says
     DEBUG="false",
     ALLOWED_HOSTS="testserver",
+    SITE_URL="https://slipway.example",
     HTTPS="false",
     LAB="PUBLIC",
     LOG_LEVEL="INFO",

@@ -135,11 +135,11 @@ def test_what_the_outbox_enqueues() -> None:
     row(created=minute, enqueued_at=now - minute)
     row(created=2 * tasks.LOST_AFTER, enqueued_at=now - tasks.LOST_AFTER - minute, sent_at=now)
     row(created=tasks.GIVE_UP_AFTER + minute)
-    tasks.send_pending_welcome_emails()
+    tasks.send_pending_emails()
     assert queued() == 2
     enqueued = WelcomeEmail.objects.filter(enqueued_at__gte=now).values_list("pk", flat=True)
     assert set(enqueued) == {never_enqueued, lost}
-    tasks.send_pending_welcome_emails()
+    tasks.send_pending_emails()
     assert queued() == 2, "enqueued twice"
 
 
@@ -148,7 +148,7 @@ def test_the_outbox_waits_for_the_broker(broken_broker: None) -> None:
     users = [make_user() for _ in range(3)]
     WelcomeEmail.objects.bulk_create(WelcomeEmail(user=user) for user in users)
     began = time.monotonic()
-    tasks.send_pending_welcome_emails()
+    tasks.send_pending_emails()
     assert time.monotonic() - began < 3, "tried for each row"
     assert WelcomeEmail.objects.filter(enqueued_at=None).count() == 3
 
@@ -232,6 +232,7 @@ def test_users_edit_their_profile(client: Client) -> None:
     form = {"first_name": "Ada", "last_name": "Keel", "email": "keel@example.com", "bio": "ignored", "username": "root"}
     assert client.post("/accounts/profile/", form).status_code == 302
     changed = User.objects.get()
+    assert changed.wants_digest is False
     assert (changed.first_name, changed.email, changed.username) == ("Ada", "keel@example.com", user.username)
     assert "Your profile is saved." in client.get("/accounts/profile/").content.decode()
 

@@ -7,7 +7,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import WelcomeEmail
+from accounts.models import DigestEmail, WelcomeEmail
 from blog.models import Post
 from tests.factories import make_category, make_comments, make_post, make_product, make_user
 
@@ -22,6 +22,7 @@ LISTS = {
     "blog_comment": 6,
     "accounts_user": 7,
     "accounts_welcomeemail": 4,
+    "accounts_digestemail": 4,
 }
 
 
@@ -39,6 +40,8 @@ def make_rows(number: int) -> None:
         post.author.user = make_comments(post, 1)[0].user
         post.author.save()
         WelcomeEmail.objects.create(user=post.author.user)
+        today = timezone.localdate()
+        DigestEmail.objects.create(user=post.author.user, since=today, day=today)
         make_product()
 
 
@@ -62,7 +65,7 @@ def test_pages_open(admin: Client, model: str) -> None:
     row = make_post() if model == "blog_post" else None
     assert admin.get(reverse(f"admin:{model}_changelist"), {"q": "a"}).status_code == 200
     add = admin.get(reverse(f"admin:{model}_add")).status_code
-    assert add == (403 if model == "accounts_welcomeemail" else 200)
+    assert add == (403 if model in ("accounts_welcomeemail", "accounts_digestemail") else 200)
     if row:
         assert admin.get(reverse("admin:blog_post_change", args=[row.pk])).status_code == 200
 

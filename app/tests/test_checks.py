@@ -35,6 +35,13 @@ def test_one_redis_for_broker_and_cache(settings: Settings) -> None:
     assert ids(deploy=True) == {"ops.W001"}
 
 
+def test_no_site_url(settings: Settings) -> None:
+    settings.CACHE_URL = "redis://cache.example:6380/0"
+    settings.SITE_URL = ""
+    assert ids() == set()
+    assert ids(deploy=True) == {"ops.W002"}
+
+
 @pytest.mark.django_db
 def test_the_migrations_are_complete() -> None:
     # It exits, and so fails, when a change of the models has no migration.

@@ -32,6 +32,7 @@ def complete() -> dict[str, str]:
         "ALLOWED_HOSTS": "slipway.example",
         "STATIC_ROOT": "/srv/slipway/static",
         "MEDIA_ROOT": "/srv/slipway/media",
+        "SITE_URL": "https://slipway.example",
     }
 
 
@@ -75,6 +76,7 @@ def test_every_wrong_value_is_named_at_once_and_none_is_repeated(complete: dict[
         "EMAIL_URL": "pigeon://sekret@host",
         "STATIC_URL": "sekret.example.com/static/",
         "MEDIA_URL": "/sekret",
+        "SITE_URL": "https://sekret.example/path",
     }
     result = manage("check", **complete | wrong | {"SECRET_KEY_FILE": "/nonexistent/sekret"})
     assert result.returncode != 0
@@ -172,6 +174,25 @@ def test_pages_name_static_files_on_a_cdn(complete: dict[str, str], tmp_path: Pa
     assert names, page.stderr
     assert (tmp_path / names[0]).is_file()
     assert "/static/site.css" not in page.stdout
+
+
+@pytest.mark.parametrize("url", ["https://example.org", "http://127.0.0.1:8080", ""])
+def test_addresses_of_a_site(environment: Environment, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SOME_SITE", url)
+    assert (environment.origin("SOME_SITE"), environment.faults) == (url, [])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("example.org", "ftp://example.org", "https://", "https://example.org/", "https://example.org/path"),
+        *("https://u:p@example.org", "https://example.org:99999", "https://example.org?a", "https://example.org#a"),
+    ],
+)
+def test_what_is_no_address_of_a_site(environment: Environment, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SOME_SITE", url)
+    assert environment.origin("SOME_SITE") == ""
+    assert environment.faults == ["SOME_SITE must be like https://example.org, without a path"]
 
 
 def test_a_password_may_hold_any_character(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

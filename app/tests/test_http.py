@@ -17,6 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 from pytest_django import Settings
 
+from accounts.digests import unsubscribe_path
 from blog.models import Category, Comment, Post
 from blog.selectors import POST_DIGEST
 from blog.views import COMMENTS_PER_PAGE
@@ -41,6 +42,7 @@ POLICIES = {
     "blog:author": (PUBLIC, OWN),
     "accounts:register": (NEVER, NEVER),
     "accounts:profile": (NEVER, NEVER),
+    "accounts:unsubscribe": (NEVER, NEVER),
     "accounts:login": (NEVER, NEVER),
     "accounts:logout": (NEVER, NEVER),
     "lab:index": (NEVER, NEVER),
@@ -89,6 +91,7 @@ def address(name: str, post: Post) -> str:
         "blog:author": post.author.slug,
         "shop:product": make_product().slug,
         "lab:technique": "listing",
+        "accounts:unsubscribe": unsubscribe_path(user_id=make_user().pk).split("/")[-2],
     }
     return reverse(name, args=[slugs[name]] if name in slugs else [])
 

@@ -23,7 +23,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import WelcomeEmail
-from accounts.tasks import LOST_AFTER, enqueue_welcome_emails, send_pending_welcome_emails
+from accounts.tasks import LOST_AFTER, enqueue_emails, send_pending_emails
 from config.celery import app
 from ops.tasks import clear_expired_sessions
 from tests.factories import PASSWORD, make_user
@@ -151,7 +151,7 @@ def test_a_child_killed_while_it_sends(
     user = make_user()
     WelcomeEmail.objects.create(user=user)
     mail_server.holding.set()
-    enqueue_welcome_emails(user_ids=[user.pk])
+    enqueue_emails(WelcomeEmail, ids=[user.pk])
     worker = start_process(children=1)
     wait_for(lambda: mail_server.held, "attempt to send")
     mail_server.holding.clear()
@@ -166,7 +166,7 @@ def killed_in_the_middle(mail_server: MailServer, start: Callable[..., subproces
     """Promise 50 mails, and kill all processes of a worker that is sending two of them; return the addresses."""
     users = [make_user() for _ in range(50)]
     WelcomeEmail.objects.bulk_create(WelcomeEmail(user=user, enqueued_at=timezone.now()) for user in users)
-    enqueue_welcome_emails(user_ids=[user.pk for user in users])
+    enqueue_emails(WelcomeEmail, ids=[user.pk for user in users])
     worker = start(children=2)
     wait_for(lambda: len(mail_server.delivered) >= 15, "mail")
     mail_server.holding.set()
@@ -195,9 +195,9 @@ def test_what_redis_has_lost_is_in_the_outbox(
         lost = list(client.scan_iter(f"{settings.CELERY_TASK_DEFAULT_QUEUE}*"))
         assert client.delete(*lost) >= 2
     start_process(children=2)
-    send_pending_welcome_emails()
+    send_pending_emails()
     assert len(receivers(mail_server)) < 50, "the messages were not lost"
     WelcomeEmail.objects.filter(sent_at=None).update(enqueued_at=timezone.now() - 2 * LOST_AFTER)
-    send_pending_welcome_emails()
+    send_pending_emails()
     wait_for(lambda: not WelcomeEmail.objects.filter(sent_at=None).exists(), "end of the outbox")
     assert receivers(mail_server) == everybody
