@@ -83,7 +83,8 @@ def _digest(email: DigestEmail) -> EmailMessage | None:
         "unsubscribe_url": settings.SITE_URL + digests.unsubscribe_path(user_id=user.pk),
     }
     return EmailMessage(
-        subject=f"New on {settings.SITE_NAME}: {posts[0].title}",
+        # On one line, whatever the title has in it: a header with two is refused.
+        subject=f"New on {settings.SITE_NAME}: {' '.join(posts[0].title.split())}",
         body=render_to_string("accounts/digest_email.txt", context),
         to=[user.email],
         headers={

@@ -50,7 +50,7 @@ def send_all() -> list[str]:
 
 
 def test_those_who_chose_it_get_one_mail_with_what_is_new() -> None:
-    story = make_story(title="Tides & knots", summary="Both <explained>.")
+    story = make_story(title="Tides &\nknots", summary="Both <explained>.")
     draft = make_story(status=Post.Status.DRAFT)
     old, new = make_story(day=TODAY - 2 * DAY), make_story(published_at=at(TODAY))
     reader = make_reader()
@@ -61,7 +61,7 @@ def test_those_who_chose_it_get_one_mail_with_what_is_new() -> None:
     assert send_all() == [reader.email]
     (message,) = mail.outbox
     assert message.subject == "New on Slipway: Tides & knots"
-    assert f"\nTides & knots\nby {story.author.name}\nBoth <explained>.\n" in message.body
+    assert f"\nTides &\nknots\nby {story.author.name}\nBoth <explained>.\n" in message.body
     assert f"https://slipway.example/posts/{story.slug}/\n" in message.body
     for other in (draft, old, new):
         assert other.slug not in message.body
