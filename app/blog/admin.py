@@ -60,7 +60,7 @@ class PostAdmin(admin.ModelAdmin):
     ordering = ["-created_at", "-id"]
     prepopulated_fields = {"slug": ["title"]}
     autocomplete_fields = ["author", "category", "tags"]
-    readonly_fields = ["created_at", "updated_at"]
+    readonly_fields = ["picture_unusable_since", "created_at", "updated_at"]
     show_full_result_count = False
     actions = ["publish", "archive", "archive_drafts"]
 

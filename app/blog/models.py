@@ -91,6 +91,10 @@ class PostQuerySet(models.QuerySet["Post"]):
         query = SearchQuery(words, config="english", search_type="websearch")
         return self.alias(searched=SEARCHED_TEXT).filter(searched=query)
 
+    def waiting_for_thumbnails(self) -> Self:
+        """Keep the posts whose picture has no versions yet, and can have."""
+        return self.filter(thumbnails_made_at=None, picture_unusable_since=None).exclude(picture="")
+
     def archive(self) -> int:
         """Archive by one UPDATE; return the number of posts that were not archived before."""
         return self.exclude(status=Post.Status.ARCHIVED).update(status=Post.Status.ARCHIVED, updated_at=Now())
@@ -157,6 +161,7 @@ class Post(models.Model):
     picture_width = models.PositiveIntegerField(null=True, editable=False)
     picture_height = models.PositiveIntegerField(null=True, editable=False)
     thumbnails_made_at = models.DateTimeField(null=True, editable=False)
+    picture_unusable_since = models.DateTimeField("picture found damaged or gone", null=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
     published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -20,7 +20,7 @@ def notice_new_picture(instance: Post, raw: bool, using: str, **kwargs: Any) -> 
     instance.picture_before = before
     # An upload has its final name only when it is stored, which happens after this.
     if not instance.picture or not instance.picture._committed or instance.picture.name != before:
-        instance.thumbnails_made_at = None
+        instance.thumbnails_made_at = instance.picture_unusable_since = None
 
 
 @receiver(post_save, sender=Post)

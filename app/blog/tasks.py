@@ -28,5 +28,5 @@ def enqueue_thumbnails(*, post_ids: list[int]) -> None:
 @shared_task(ignore_result=True)
 def enqueue_waiting_thumbnails() -> None:
     """Enqueue the pictures whose message never reached the broker, or was lost there."""
-    waiting = Post.objects.filter(thumbnails_made_at=None, updated_at__lt=timezone.now() - LOST_AFTER)
-    enqueue_thumbnails(post_ids=list(waiting.exclude(picture="").order_by("pk").values_list("pk", flat=True)[:BATCH]))
+    waiting = Post.objects.waiting_for_thumbnails().filter(updated_at__lt=timezone.now() - LOST_AFTER)
+    enqueue_thumbnails(post_ids=list(waiting.order_by("pk").values_list("pk", flat=True)[:BATCH]))
