@@ -27,8 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# What is pressed in menus and forms and is smaller than 24 by 24 pixels, which WCAG 2.2 asks for (2.5.8). Links amid words
-# are exempt and not among them; nor is what stands outside the page until it has the focus.
+# What is pressed in menus and forms and is smaller than 24 by 24 pixels, which WCAG 2.2 asks for (2.5.8). Links amid
+# words are exempt and not among them; nor is what stands outside the page until it has the focus.
 SMALL_TARGETS = """
 [...document.querySelectorAll(
   'body > header a, nav a, button, input:not([type=hidden]), select, textarea'
