@@ -112,6 +112,7 @@ lock: .venv/complete ## Pin the newest versions that fit: of the tools here and 
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) roles/django_app/files/uv.in --output-file roles/django_app/files/uv.txt
 	$(LOCK) app/pyproject.toml --output-file app/requirements.txt
+	$(LOCK) app/pyproject.toml --group app/pyproject.toml:profile --output-file app/requirements-profile.txt
 	$(LOCK) app/pyproject.toml --group app/pyproject.toml:test --output-file app/requirements-test.txt
 
 clean: ## Remove .venv and caches; test hosts, their images and keys stay

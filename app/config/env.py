@@ -73,15 +73,16 @@ class Environment:
 
         return self._parsed(name, self.text(name), parse, default, "true or false")
 
-    def number(self, name: str, default: int) -> int:
-        """Return an integer of zero or more."""
+    def number(self, name: str, default: int, most: int | None = None) -> int:
+        """Return an integer of zero or more, up to a limit if there is one."""
 
         def parse(value: str) -> int:
-            if value.isdecimal():
+            if value.isdecimal() and (most is None or int(value) <= most):
                 return int(value)
             raise ValueError
 
-        return self._parsed(name, self.text(name), parse, default, "a whole number, zero or more")
+        expected = "a whole number, zero or more" if most is None else f"a whole number from 0 to {most}"
+        return self._parsed(name, self.text(name), parse, default, expected)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         """Return one of a few words, in upper case."""

@@ -3,6 +3,7 @@
 Every variable is listed in README.md. Each may also be given as NAME_FILE, the path of a file that holds it.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from celery.schedules import crontab
@@ -269,5 +270,32 @@ LOGGING = {
     # Django's own handlers would write the same lines again, and mail errors to nobody.
     "loggers": {"django": {"handlers": []}},
 }
+
+# --- Tools, where their packages are installed -------------------------------------------------------------
+
+# On a laptop: what a page did, shown at its side. Hosts have neither DEBUG nor the package.
+if DEBUG and find_spec("debug_toolbar"):
+    INSTALLED_APPS.append("debug_toolbar")
+    MIDDLEWARE.insert(1, "debug_toolbar.middleware.DebugToolbarMiddleware")
+    INTERNAL_IPS = ["127.0.0.1"]
+
+# On a host that is looked into: of so many requests in a hundred, the time and the queries are recorded.
+SILK_PERCENT = env.number("SILK_PERCENT", default=0, most=100)
+if find_spec("silk"):
+    # Also while nothing is recorded, so that the tables and static files are there when SILK_PERCENT is set.
+    INSTALLED_APPS.append("silk")
+    SILKY_INTERCEPT_PERCENT = SILK_PERCENT
+    SILKY_AUTHENTICATION = SILKY_AUTHORISATION = True  # for staff only
+    SILKY_MAX_RECORDED_REQUESTS = 1000
+    # Probes use no database; recording does.
+    SILKY_IGNORE_PATHS = ["/healthz", "/readyz"]
+    # No bodies, which hold passwords and what is meant for one reader, and no queries with session keys or hashes of
+    # passwords in them: whoever reads the records could be whom they belong to. Cookies are masked by Silk itself.
+    SILKY_MAX_REQUEST_BODY_SIZE = SILKY_MAX_RESPONSE_BODY_SIZE = 0
+    SILKY_IGNORE_QUERIES = ['"django_session"', '"password"']
+    if SILK_PERCENT:
+        MIDDLEWARE.insert(1, "silk.middleware.SilkyMiddleware")
+elif SILK_PERCENT:
+    env.faults.append("SILK_PERCENT needs the packages of requirements-profile.txt")
 
 env.refuse_faults()
