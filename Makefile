@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 DEMO_PORT ?= 8080
+DEV_PORT ?= 8000
 
 # Test hosts are containers. netavark drives iptables or nftables, whichever the release's version knows.
 VENV_PACKAGES := ca-certificates python3-venv
@@ -48,7 +49,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev lab
+.PHONY: demo demo-down demo-password dev dev-services lab
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -69,7 +70,16 @@ lab: bootstrap ## Measure the techniques of the bundled application on the demo'
 demo-password: ## Show the password of the demo's login
 	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml
 
-dev: bootstrap ## Make a host with PostgreSQL and Redis for work on the app; their addresses go to .cache/dev.env
+# The app on this machine, with the packages of its tests, on the services of the dev host.
+APP_PYTHON := set -a; . .cache/dev.env; set +a; cd app; ../.cache/app-venv/bin/python
+
+dev: dev-services .cache/app-venv/complete ## Serve the app from app/ on this machine, reloaded when it changes (DEV_PORT=8000)
+	@$(APP_PYTHON) manage.py migrate --verbosity 0
+	@$(APP_PYTHON) manage.py seed_demo --admin admin
+	@echo "Log in at http://127.0.0.1:$(DEV_PORT)/admin/ as admin; the password is DEMO_ADMIN_PASSWORD in .cache/dev.env"
+	@$(APP_PYTHON) manage.py runserver 127.0.0.1:$(DEV_PORT)
+
+dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; their addresses go to .cache/dev.env
 	@ansible-playbook -i inventories/dev molecule/shared/create.yml
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
@@ -97,9 +107,8 @@ test: ## All of it: lint and every layer of tests
 test-unit: .venv/complete ## Policy, plugins and templates, without hosts
 	@pytest molecule/unit --junitxml=$(REPORTS)/unit.xml
 
-test-app: dev .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev`
-	@set -a; . .cache/dev.env; set +a; cd app; \
-	    ../.cache/app-venv/bin/python -m pytest --junitxml=$(CURDIR)/$(REPORTS)/app.xml
+test-app: dev-services .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev-services`
+	@$(APP_PYTHON) -m pytest --junitxml=$(CURDIR)/$(REPORTS)/app.xml
 
 test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 12 and Debian 13
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default

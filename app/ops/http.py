@@ -83,7 +83,8 @@ class CachePolicyMiddleware:
 
     @staticmethod
     def _policy(request: HttpRequest, response: HttpResponseBase) -> str:
-        if request.method in ("GET", "HEAD"):
+        # With DEBUG somebody works on the page and wants to see it as it is now.
+        if request.method in ("GET", "HEAD") and not settings.DEBUG:
             policy = getattr(response, "shared_policy", None)
             if policy and is_personal(request) and not response.shared_with_all:
                 return "private, no-cache"

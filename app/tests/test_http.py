@@ -146,6 +146,11 @@ def answer(make: Callable[[], HttpResponse], **request: Any) -> HttpResponse:
     return CachePolicyMiddleware(view)(asked)
 
 
+def test_pages_that_are_worked_on_are_not_kept(settings: Settings) -> None:
+    settings.DEBUG = True
+    assert directives(answer(HttpResponse)) == NEVER
+
+
 def test_an_answer_with_a_cookie_is_not_public() -> None:
     def make() -> HttpResponse:
         response = HttpResponse("Yours")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def test_what_is_named_exists(document: Path) -> None:
         assert (PROJECT / playbook).is_file(), playbook
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (document.parent / link).exists(), link
+
+
+def test_make_dev_serves_the_app_on_the_services_of_its_host() -> None:
+    plan = subprocess.run(
+        ["make", "--dry-run", "dev", "DEV_PORT=8765"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    steps = ["playbooks/dev.yml", "manage.py migrate", "manage.py seed_demo", "manage.py runserver 127.0.0.1:8765"]
+    places = [plan.find(step) for step in steps]
+    assert -1 not in places and places == sorted(places), plan
+    tests = subprocess.run(["make", "--dry-run", "test-app"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert "playbooks/dev.yml" in tests.stdout and "runserver" not in tests.stdout, "the tests would wait for a server"
 
 
 def test_readme_says_how_to_start_and_how_to_prove() -> None:
