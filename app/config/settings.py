@@ -235,8 +235,11 @@ MEDIA_URL = env.folder_url("MEDIA_URL", default="/media/")
 MEDIA_ROOT = env.text("MEDIA_ROOT")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    # Names carry a fingerprint of the content, so a server may let them be kept for ever.
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+    # Names carry a fingerprint of the content, so a server may let them be kept for ever. With DEBUG nothing is
+    # collected, and there is no manifest of names.
+    "staticfiles": {
+        "BACKEND": f"django.contrib.staticfiles.storage.{'' if DEBUG else 'Manifest'}StaticFilesStorage",
+    },
 }
 
 # --- HTTPS ------------------------------------------------------------------------------------------------
