@@ -124,7 +124,8 @@ def log_in(page: Page, name: str, password: str) -> None:
 
 
 def test_reader_registers_comments_and_comes_back(page: Page, site: Site, host: Host) -> None:
-    name, password, remark = f"reader{secrets.token_hex(6)}", secrets.token_urlsafe(16), f"Aye, {secrets.token_hex(6)}."
+    name, password = f"reader{secrets.token_hex(6)}", secrets.token_urlsafe(16)
+    remark = f"Aye, {secrets.token_hex(60)}."  # a word that is longer than a line
     menu, content = page.get_by_role("navigation", name="Main"), page.get_by_role("main")
 
     page.goto(site.url + "/")
