@@ -195,6 +195,15 @@ def test_forms_that_come_back(client: Client, post: Post) -> None:
         assert "aria-invalid" in page or name == "login", name
 
 
+@pytest.mark.django_db
+def test_a_form_without_a_token_is_refused_in_words() -> None:
+    answer = Client(enforce_csrf_checks=True).post("/accounts/login/", {"username": "ada", "password": PASSWORD})
+    page = answer.content.decode()
+    assert answer.status_code == 403
+    assert "That form is too old" in page
+    assert faults(page) == set()
+
+
 def test_the_page_for_what_broke() -> None:
     assert faults(render_to_string("500.html")) == set()
 
