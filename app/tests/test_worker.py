@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,9 +121,12 @@ def start_process(mail_server: MailServer, tmp_path: Path) -> Iterator[Callable[
     processes = []
 
     def start(*, children: int) -> subprocess.Popen[bytes]:
-        # A session of its own: the whole tree can be killed at once.
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "config", "worker", f"--concurrency={children}"],
+            [
+                *(sys.executable, "-m", "celery", "--app=config", "worker", f"--concurrency={children}"),
+                *("--without-gossip", "--without-mingle"),
+            ],
+            # A session of its own: the whole tree can be killed at once.
             cwd=APP, env=environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         processes.append(process)
@@ -131,8 +135,10 @@ def start_process(mail_server: MailServer, tmp_path: Path) -> Iterator[Callable[
     with (tmp_path / "worker.log").open("wb") as log:
         yield start
         for process in processes:
-            process.terminate()
-            process.wait(30)
+            # The test is over, and nobody waits for the worker to take its leave.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def children(pid: int) -> list[int]:
