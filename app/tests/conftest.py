@@ -2,7 +2,7 @@
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -77,12 +77,21 @@ def silent_redis() -> Iterator[str]:
         yield f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
 
 
+@pytest.fixture
+def use_broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a function that gives Celery another broker, for this test and the processes that it starts."""
+    with monkeypatch.context() as patch:
+
+        def use(url: str) -> None:
+            # Celery reads this variable before its settings. After a fork it opens its connections anew.
+            patch.setenv("CELERY_BROKER_URL", url)
+            app._after_fork()
+
+        yield use
+    app._after_fork()
+
+
 @pytest.fixture(params=["dead_redis", "silent_redis"])
-def broken_broker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broken_broker(request: pytest.FixtureRequest, use_broker: Callable[[str], None]) -> None:
     """Make Celery's broker one that refuses, then one that does not answer."""
-    # Celery reads this variable before its settings. After a fork it opens its connections anew.
-    monkeypatch.setenv("CELERY_BROKER_URL", request.getfixturevalue(request.param))
-    app._after_fork()
-    yield
-    monkeypatch.undo()
-    app._after_fork()
+    use_broker(request.getfixturevalue(request.param))

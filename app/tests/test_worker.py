@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from accounts.tasks import LOST_AFTER, enqueue_emails, send_pending_emails
 from config.celery import app
 from ops.tasks import clear_expired_sessions
 from tests.factories import PASSWORD, make_user
+from tests.worker_tasks import RETRIES, kill_the_worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -146,6 +148,69 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+class BrokerSwitch:
+    """Stands before the broker, at an address of its own, and is the broker that can be stopped and started again."""
+
+    def __init__(self) -> None:
+        url = urlsplit(settings.CELERY_BROKER_URL)
+        self.broker = (url.hostname, url.port or 6379)
+        self.connections: list[socket.socket] = []
+        self.port = 0
+        self.listener = self._take_port()
+        self.port = self.listener.getsockname()[1]
+        credentials = "".join(url.netloc.rpartition("@")[:2])
+        self.url = url._replace(netloc=f"{credentials}127.0.0.1:{self.port}").geturl()
+
+    def _take_port(self) -> socket.socket:
+        """Return a socket that has the port to itself and, until it listens, refuses who comes."""
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        return listener
+
+    def start(self) -> None:
+        """Let everybody through from now on."""
+        self.listener.listen()
+        threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
+
+    def stop(self) -> None:
+        """Cut all connections, and refuse new ones."""
+        for end in (self.listener, *self.connections):
+            # This ends what threads wait for; closing alone would not.
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.connections.clear()
+        self.listener = self._take_port()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(self.broker)
+                self.connections += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=[source, target], daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def broker(use_broker: Callable[[str], None]) -> Iterator[BrokerSwitch]:
+    """Put a switch before the broker, for this process and the workers that it starts."""
+    switch = BrokerSwitch()
+    switch.start()
+    use_broker(switch.url)
+    yield switch
+    switch.stop()
+    switch.listener.close()
+
+
 def receivers(mail_server: MailServer) -> list[str]:
     """Return the address of each mail that was delivered, sorted."""
     return sorted(line[4:] for mail in mail_server.delivered for line in mail.splitlines() if line.startswith("To: "))
@@ -207,3 +272,49 @@ def test_what_redis_has_lost_is_in_the_outbox(
     send_pending_emails()
     wait_for(lambda: not WelcomeEmail.objects.filter(sent_at=None).exists(), "end of the outbox")
     assert receivers(mail_server) == everybody
+
+
+def test_a_registration_while_the_broker_is_down_is_welcomed_when_it_is_back(
+    broker: BrokerSwitch, mail_server: MailServer, start_process: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    def register(name: str) -> str:
+        email = f"{name}@example.com"
+        form = {"username": name, "email": email, "password1": PASSWORD, "password2": PASSWORD}
+        assert Client().post("/accounts/register/", form).status_code == 302
+        return email
+
+    worker = start_process(children=1)
+    first = register("ada")
+    wait_for(lambda: receivers(mail_server) == [first], "mail through the switch")
+    broker.stop()
+    second = register("bea")
+    assert WelcomeEmail.objects.get(user__username="bea").enqueued_at is None
+    send_pending_emails()
+    assert WelcomeEmail.objects.get(user__username="bea").enqueued_at is None
+    broker.start()
+    send_pending_emails()
+    wait_for(lambda: len(mail_server.delivered) == 2, "mail after the broker came back")
+    assert receivers(mail_server) == [first, second]
+    assert worker.poll() is None, "the worker ended with the broker"
+
+
+def test_a_task_that_kills_its_worker_ends_and_the_others_go_on(
+    mail_server: MailServer, start_process: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    users = [make_user() for _ in range(10)]
+    WelcomeEmail.objects.bulk_create(WelcomeEmail(user=user, enqueued_at=timezone.now()) for user in users)
+    marks = tmp_path / "marks"
+    poison = kill_the_worker.delay(str(marks))
+    enqueue_emails(WelcomeEmail, ids=[user.pk for user in users[:5]])
+    worker = start_process(children=1)
+    wait_for(poison.ready, "end of the task")
+    enqueue_emails(WelcomeEmail, ids=[user.pk for user in users[5:]])
+    wait_for(lambda: not WelcomeEmail.objects.filter(sent_at=None).exists(), "end of the outbox")
+    assert poison.state == "FAILURE"
+    assert marks.read_text() == "x" * (1 + RETRIES)
+    assert receivers(mail_server) == sorted(user.email for user in users)
+    assert worker.poll() is None
+    queue = settings.CELERY_TASK_DEFAULT_QUEUE
+    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
+        # The last mail is acknowledged a moment after it is sent.
+        wait_for(lambda: not client.exists(queue, f"{queue}-unacked"), "empty queue")

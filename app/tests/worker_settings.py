@@ -6,6 +6,7 @@ from config.settings import *  # noqa: F403 -- all of them
 from config.settings import CELERY_BROKER_TRANSPORT_OPTIONS
 
 CELERY_TASK_DEFAULT_QUEUE = os.environ["TEST_QUEUE"]
+CELERY_IMPORTS = ["tests.worker_tasks"]
 CELERY_TASK_ANNOTATIONS = {"*": {"default_retry_delay": 1}}
 # What is to be redelivered is so after some seconds, and its keys are this run's own. A task that reaches its limit is
 # not redelivered, so even on a busy machine none may.
