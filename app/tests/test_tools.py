@@ -79,7 +79,8 @@ def test_the_sample_is_a_share_of_the_requests() -> None:
     names = ("SILKY_INTERCEPT_PERCENT", "SILKY_MAX_RECORDED_REQUESTS")
     script = f"from django.conf import settings\nprint(json.dumps([getattr(settings, name) for name in {names}]))"
     assert answer(script, SILK_PERCENT="7") == [7, 1000]
-    deploy = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", SILK_PERCENT="7", HTTPS="true")
+    environment = {"SILK_PERCENT": "7", "HTTPS": "true", "SITE_URL": "https://slipway.example"}
+    deploy = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", **environment)
     assert deploy.returncode == 0, deploy.stderr
 
 
