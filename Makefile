@@ -108,7 +108,8 @@ test-unit: .venv/complete ## Policy, plugins and templates, without hosts
 	@pytest molecule/unit --junitxml=$(REPORTS)/unit.xml
 
 test-app: dev-services .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev-services`
-	@$(APP_PYTHON) -m pytest --junitxml=$(CURDIR)/$(REPORTS)/app.xml
+	@# Much of it is waiting for workers and leases: more processes than cores.
+	@$(APP_PYTHON) -m pytest --numprocesses 3 --junitxml=$(CURDIR)/$(REPORTS)/app.xml
 
 test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 12 and Debian 13
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default

@@ -89,7 +89,10 @@ def test_one_measures_at_a_time(client: Client) -> None:
         other.close()
     assert client.post("/lab/fields/").status_code == 200
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
         assert cursor.fetchone()[0] == 0
 
 
