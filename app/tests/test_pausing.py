@@ -220,7 +220,9 @@ def relay() -> Iterator[Relay]:
 
 def test_a_redis_that_is_back_is_used_again(settings: Settings, relay: Relay, clock: Clock) -> None:
     port = relay.server_address[1]
-    settings.CACHES = on(urlsplit(settings.CACHE_URL)._replace(netloc=f"127.0.0.1:{port}").geturl())
+    url = urlsplit(settings.CACHE_URL)
+    credentials = "".join(url.netloc.rpartition("@")[:2])
+    settings.CACHES = on(url._replace(netloc=f"{credentials}127.0.0.1:{port}").geturl())
     cache = caches["default"]
     cache.set("boat", 1, 30)
     relay.answers = True
