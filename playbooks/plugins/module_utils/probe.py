@@ -1,0 +1,87 @@
+"""Ask a web server for pages as Nginx does, and hold the answers to what is expected of them."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from typing import Any
+
+# For the argument_spec of a module that takes probes.
+PROBES = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "path": {"type": "str", "required": True},
+        "status": {"type": "int", "default": 200},
+        "contains": {"type": "str", "default": ""},
+    },
+}
+BODY_LINES = 5
+BODY_BYTES = 2**20
+
+
+class Server:
+    """A web server, reached by a Unix socket or by an address and a port."""
+
+    def __init__(self, host: str, proto: str, timeout: float, path: str = "", address: str = "", port: int = 80) -> None:
+        """Take the Host header, the scheme that the visitor is said to use, seconds to wait, and where it listens."""
+        self.host = host
+        self.proto = proto
+        self.timeout = timeout
+        self.path = path
+        self.address = address
+        self.port = port
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of the answer to a request for `path`.
+
+        Raises OSError or http.client.HTTPException when there is none.
+        """
+        connection = http.client.HTTPConnection(self.address or "localhost", self.port, timeout=self.timeout)
+        if self.path:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(self.timeout)
+            connection.sock.connect(self.path)
+        headers = {"Host": self.host, "X-Forwarded-Proto": self.proto, "User-Agent": "slipway", "Connection": "close"}
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(BODY_BYTES).decode(errors="replace")
+        finally:
+            connection.close()
+
+
+def first_lines(text: str) -> str:
+    """Return the first lines of a body that say something, on one line."""
+    return " / ".join([line.strip() for line in text.splitlines() if line.strip()][:BODY_LINES])[:500]
+
+
+def fault_of(server: Server, probe: dict[str, Any]) -> str:
+    """Return what is wrong with the answer to one probe, in words; empty when it is as expected."""
+    asked = f"GET {probe['path']} (Host {server.host}, X-Forwarded-Proto {server.proto})"
+    try:
+        status, body = server.get(probe["path"])
+    except (OSError, http.client.HTTPException) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else f"no answer ({error or type(error).__name__})"
+        return f"{asked}: {reason} within {server.timeout:g} s"
+    if status != probe["status"]:
+        return f"{asked}: answered {status} instead of {probe['status']}: {first_lines(body)}"
+    if probe["contains"] not in body:
+        return f"{asked}: the answer does not contain {probe['contains']!r}: {first_lines(body)}"
+    return ""
+
+
+def first_fault(server: Server, probes: list[dict[str, Any]], attempts: int = 1) -> str:
+    """Return the first fault of the probes, empty when there is none; each is tried up to `attempts` times, a second apart."""
+    for probe in probes:
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(1)
+            fault = fault_of(server, probe)
+            if not fault:
+                break
+        else:
+            return fault
+    return ""
