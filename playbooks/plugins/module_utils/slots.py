@@ -1,0 +1,332 @@
+"""Services that run a release in one of two slots, so that they change over without a gap and can go back.
+
+What a service is made of lies in /etc/APP/services/NAME, written by its role: `unit`, the systemd unit of a slot (%i is
+the slot); `service.json`; and any further files. A slot, /srv/APP/slots/NAME/a or b, is a copy of these files and of
+APP's environment, with a link to the release that it runs, and /etc/systemd/system/APP-NAME@a.service a copy of the
+unit: a change of any of them leaves what runs untouched until the other slot has started with it.
+
+Two links beside the slots say what serves: `live` now, and after a restart of the host; `committed` since the last
+deployment that went well, and what a failed one goes back to. All is decided by what is on disk, so a run that was cut
+is finished, or taken back, by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import grp
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.systemd_unit import UNIT_FOLDERS, Systemd, files_digest, unit_files, write_atomically
+
+SLOTS = ("a", "b")
+CANARY = "canary"
+UNITS = UNIT_FOLDERS[0]
+LOCK_WAIT = 600  # seconds for which a module waits for one of a run that was killed
+# What service.json may say, and what counts when it does not.
+DEFAULTS: dict[str, Any] = {
+    "order": 30,  # services of a lower number change over first
+    "overlap": True,  # whether both slots may run at once
+    "retire": "commit",  # when the old slot stops: at the `switch`, or at the `commit` of the whole deployment
+    "wait": False,  # whether to wait until it has stopped
+    "check": [],  # a command of the release that must succeed in the new slot's environment
+}
+
+
+class SlotError(Exception):
+    """A service did not do what it was told."""
+
+    def __init__(self, message: str, journal: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.journal = journal or []
+
+
+@contextmanager
+def one_at_a_time(folder: str) -> Iterator[None]:
+    """Hold the kernel's lock on the application: a module of a run that was killed may still be at work."""
+    with open(os.path.join(folder, ".deploy-lock"), "w") as file:
+        deadline = time.monotonic() + LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SlotError(f"another run has been at work in {folder} for {LOCK_WAIT} s") from None
+                time.sleep(0.2)
+        yield
+
+
+def read_link(path: str) -> str | None:
+    """Return where a link points, None where there is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def set_link(path: str, target: str) -> None:
+    """Make `path` a link to `target` by a rename, which is done or not done."""
+    temporary = f"{path}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+
+
+class Service:
+    """A service of two slots."""
+
+    def __init__(self, application: str, name: str, systemd: Systemd) -> None:
+        self.application = application
+        self.name = name
+        self.systemd = systemd
+        self.source = f"/etc/{application}/services/{name}"
+        self.folder = f"/srv/{application}/slots/{name}"
+        self.starter = f"{application}-{name}.service"
+        try:
+            with open(os.path.join(self.source, "service.json")) as file:
+                self.settings = DEFAULTS | json.load(file)
+        except FileNotFoundError:
+            self.settings = dict(DEFAULTS)
+
+    def unit(self, slot: str) -> str:
+        """Return the name of a slot's unit."""
+        return f"{self.application}-{self.name}@{slot}.service"
+
+    def path(self, slot: str, *names: str) -> str:
+        """Return the path of something in a slot."""
+        return os.path.join(self.folder, slot, *names)
+
+    def link(self, name: str) -> str | None:
+        """Return the slot that the link `live` or `committed` names, None where there is none."""
+        slot = read_link(os.path.join(self.folder, name))
+        return slot if slot in SLOTS else None
+
+    @property
+    def live(self) -> str | None:
+        """The slot that serves."""
+        return self.link("live")
+
+    @property
+    def committed(self) -> str | None:
+        """The slot that served when a deployment last went well."""
+        return self.link("committed")
+
+    def release(self, slot: str | None) -> str:
+        """Return the folder of the release in a slot, empty where there is none."""
+        path = self.path(slot or "none", "release")
+        return os.path.realpath(path) if os.path.lexists(path) else ""
+
+    def state(self, slot: str) -> str:
+        """Return what systemd calls the state of a slot: active, inactive, deactivating, ..."""
+        return self.systemd.show(self.unit(slot))["ActiveState"]
+
+    def is_up(self, slot: str | None) -> bool:
+        """Tell whether a slot runs or is on its way there."""
+        return bool(slot) and self.systemd.is_up(self.unit(str(slot)))
+
+    def bound_files(self) -> list[str]:
+        """Return the configuration files of which each slot has a copy in their place."""
+        try:
+            with open(f"/etc/{self.application}/files.json") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return []
+
+    def wanted(self, release: str) -> str:
+        """Return the digest of all that a slot with `release` would be made of."""
+        own = (f"{UNITS}/{self.unit(slot)}" for slot in (*SLOTS, CANARY))
+        drop_ins = set(unit_files(self.unit("a"))) - set(own)
+        files = [self.source, f"/etc/{self.application}/app.env", *self.bound_files(), *drop_ins]
+        return files_digest(files, salt=os.path.realpath(release))
+
+    def runs(self, slot: str | None) -> str:
+        """Return the digest that a slot was last started with, empty if it never was."""
+        try:
+            with open(self.path(slot or "none", "digest")) as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def is_current(self, release: str) -> bool:
+        """Tell whether the live slot is what is wanted, and runs."""
+        return self.runs(self.live) == self.wanted(release) and self.is_up(self.live)
+
+    def fill(self, slot: str, release: str, addition: str = "") -> None:
+        """Put a release and the files into a slot that does not run; `addition` is put behind its unit."""
+        shutil.rmtree(self.path(slot), ignore_errors=True)
+        os.makedirs(self.path(slot), mode=0o755)
+        # A link is followed now: what a slot runs must not change under it.
+        os.symlink(os.path.realpath(release), self.path(slot, "release"))
+        group = grp.getgrnam(self.application).gr_gid
+        names = [name for name in os.listdir(self.source) if name not in ("unit", "service.json")]
+        copies = {name: os.path.join(self.source, name) for name in names if not name.startswith(".")}
+        for name, source in (copies | {"app.env": f"/etc/{self.application}/app.env"}).items():
+            with open(source, "rb") as file:
+                write_atomically(self.path(slot, name), file.read(), 0o640, group)
+        for number, source in enumerate(self.bound_files()):
+            copy = self.path(slot, f"file-{number}")
+            shutil.copy2(source, copy)
+            status = os.stat(source)
+            os.chown(copy, status.st_uid, status.st_gid)
+            addition += f"\n[Service]\nBindReadOnlyPaths={copy}:{source}\n"
+        with open(os.path.join(self.source, "unit")) as file:
+            unit = file.read() + addition
+        write_atomically(f"{UNITS}/{self.unit(slot)}", unit.encode())
+
+    def start(self, *others: Service, slot: str) -> None:
+        """Start a slot and wait until systemd says that it is ready; raise SlotError with its journal if it is not."""
+        self.systemd.try_run("reset-failed", self.unit(slot))
+        started, said = self.systemd.try_run("start", self.unit(slot))
+        if not started:
+            journal = self.systemd.journal(self.unit(slot))
+            self.systemd.try_run("stop", self.unit(slot))
+            raise SlotError(f"{self.unit(slot)} did not start with {self.release(slot)}: {said}", journal)
+
+    def stop(self, slot: str, wait: bool = True) -> None:
+        """Stop a slot, which finishes what it has begun."""
+        if self.state(slot) in ("active", "activating", "reloading") or (wait and self.state(slot) == "deactivating"):
+            self.systemd.try_run("stop", *([] if wait else ["--no-block"]), self.unit(slot))
+
+    def check(self, slot: str) -> None:
+        """Run the service's own check with the release and the environment of a slot; raise SlotError when it fails."""
+        command = [word.replace("%i", slot) for word in self.settings["check"]]
+        if not command:
+            return
+        release = self.path(slot, "release")
+        files = [self.path(slot, "app.env"), f"{release}/release.env", self.path(slot, "process.env")]
+        python = f"{release}/venv/bin/python"
+        arguments = [
+            *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--setenv=LANG=C.UTF-8"),
+            *(f"--uid={self.application}", f"--gid={self.application}"),
+            *(f"--property=EnvironmentFile={path}" for path in files if os.path.exists(path)),
+            f"--property=WorkingDirectory={self.settings.get('directory', '/').replace('%i', slot)}",
+            *(python, *command),
+        ]
+        code, out, err = self.systemd.module.run_command(arguments)
+        if code != 0:
+            said = [line for line in (out + err).splitlines() if line.strip()][-5:]
+            raise SlotError(
+                f"{self.unit(slot)} runs and does not do its work: {' / '.join(said)}",
+                self.systemd.journal(self.unit(slot)),
+            )
+
+    def switch(self, release: str) -> bool:
+        """Have `release` served by the live slot; return whether that took a change."""
+        live, other = self.live, "b" if self.live == "a" else "a"
+        if live and self.runs(live) == self.wanted(release):
+            if self.is_up(live):
+                return False
+            self.start(slot=live)
+            return True
+        if self.committed and self.committed != live:
+            # A deployment that was cut: the other slot is the one that a failure goes back to, so it stays as it is.
+            self.take_back()
+            live, other = self.live, "b" if self.live == "a" else "a"
+        # One that still finishes its work is waited for: it runs from the folder that is about to be filled.
+        self.stop(other)
+        self.fill(other, release)
+        self.systemd.run("daemon-reload")
+        if live and not self.settings["overlap"]:
+            self.stop(live)
+        try:
+            self.start(slot=other)
+            self.check(other)
+        except SlotError as error:
+            self.systemd.try_run("stop", self.unit(other))
+            if live and not self.settings["overlap"]:
+                self.start(slot=live)
+            raise SlotError(
+                f"{error} ({self.unit(live) + ' goes on as before' if live else 'nothing ran before'})", error.journal
+            ) from error
+        write_atomically(self.path(other, "digest"), self.wanted(release).encode())
+        set_link(os.path.join(self.folder, "live"), other)
+        if live and self.settings["retire"] == "switch":
+            self.stop(live, self.settings["wait"])
+        self.enable()
+        return True
+
+    def enable(self) -> None:
+        """Have the live slot started with the host."""
+        if self.systemd.show(self.starter)["UnitFileState"] == "disabled":
+            self.systemd.run("enable", self.starter)
+        if self.systemd.show(self.starter)["ActiveState"] != "active":
+            self.systemd.run("start", self.starter)
+
+    def needs_commit(self) -> list[str]:
+        """Return what a commit would do: nothing when all is committed and only the live slot runs."""
+        slots = [slot for slot in SLOTS if slot != self.live]
+        todo = [f"stop {self.unit(slot)}" for slot in slots if self.state(slot) in ("active", "activating")]
+        todo += [f"commit {self.name}"] if self.committed != self.live else []
+        state = self.systemd.show(self.starter)
+        return todo + (
+            [f"enable {self.starter}"]
+            if state["UnitFileState"] == "disabled" or state["ActiveState"] != "active"
+            else []
+        )
+
+    def commit(self) -> None:
+        """Remember the live slot as the one to go back to, and let the other finish its work."""
+        if not self.live:
+            return
+        set_link(os.path.join(self.folder, "committed"), self.live)
+        for slot in SLOTS:
+            if slot != self.live:
+                self.stop(slot, self.settings["wait"])
+        self.enable()
+
+    def take_back(self) -> bool:
+        """Have the committed slot serve again, or nothing where nothing has; return whether that took a change."""
+        committed = self.committed
+        others = [slot for slot in SLOTS if slot != committed]
+        running = [slot for slot in others if self.is_up(slot)]
+        if not committed and not running and not self.live:
+            return False
+        if committed and committed == self.live and not running and self.is_up(committed):
+            return False
+        self.systemd.run("daemon-reload")
+        if not self.settings["overlap"]:
+            for slot in running:
+                self.stop(slot)
+        if committed:
+            if not self.is_up(committed):
+                self.start(slot=committed)
+            set_link(os.path.join(self.folder, "live"), committed)
+        elif self.live:
+            os.unlink(os.path.join(self.folder, "live"))
+        for slot in running:
+            self.stop(slot, self.settings["wait"] or self.settings["retire"] == "switch")
+        return True
+
+    def remove(self) -> None:
+        """Stop the service and remove all that there is of it."""
+        self.systemd.try_run("disable", self.starter)
+        self.systemd.try_run("stop", self.starter, *(self.unit(slot) for slot in SLOTS))
+        shutil.rmtree(self.source, ignore_errors=True)
+        for name in (self.starter, *(self.unit(slot) for slot in (*SLOTS, CANARY))):
+            if os.path.exists(f"{UNITS}/{name}"):
+                os.unlink(f"{UNITS}/{name}")
+        # Last: it is what tells the next run, should this one be cut, that the service is still to be removed.
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def all_services(application: str, module: AnsibleModule) -> list[Service]:
+    """Return the services that this host has or had, in the order in which they change over."""
+    systemd = Systemd(module)
+    paths = [*glob.glob(f"/etc/{application}/services/*"), *glob.glob(f"/srv/{application}/slots/*")]
+    names = sorted({os.path.basename(path) for path in paths})
+    services = [Service(application, name, systemd) for name in names]
+    return sorted(services, key=lambda service: (service.settings["order"], service.name))
+
+
+def is_wanted(service: Service) -> bool:
+    """Tell whether a role still describes a service."""
+    return os.path.exists(os.path.join(service.source, "service.json"))

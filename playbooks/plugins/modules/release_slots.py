@@ -1,0 +1,248 @@
+#!/usr/bin/python
+"""Change the services of an application over to a release, commit that, or take it back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.probe import PROBES, Server, first_fault
+from ansible.module_utils.slots import (
+    CANARY,
+    Service,
+    SlotError,
+    all_services,
+    is_wanted,
+    one_at_a_time,
+    read_link,
+    set_link,
+)
+from ansible.module_utils.systemd_unit import write_atomically
+
+DOCUMENTATION = r"""
+module: release_slots
+short_description: Change services over to a release, commit that, or take it back
+description:
+  - Works on the services that roles have described in C(/etc/APP/services), and on the release that the link
+    C(/srv/APP/candidate) names. See module_utils/slots.py.
+options:
+  application: {description: The application., type: str, required: true}
+  action:
+    description: >-
+      C(canary) starts the release on a socket of its own and asks it for pages, when the web server is not what is
+      wanted. C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
+      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages.
+    type: str
+    choices: [canary, switch, commit, take_back, probe]
+    required: true
+  only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
+  but: {description: "Services not to change over.", type: list, elements: str, default: []}
+  probes: {description: "What to ask for, with path, status and contains.", type: list, elements: dict, default: []}
+  host: {description: The Host header of the questions., type: str, default: localhost}
+  proto: {description: The scheme that visitors are said to use., type: str, default: http}
+  timeout: {description: Seconds to wait for an answer., type: float, default: 10}
+  attempts: {description: How often a question is asked., type: int, default: 1}
+  socket: {description: The Unix socket to ask., type: str, default: ""}
+  address: {description: The address to ask where there is no socket., type: str, default: ""}
+  port: {description: The port there., type: int, default: 80}
+  by: {description: Who runs this., type: str, default: ""}
+  reason: {description: Why it is taken back., type: str, default: ""}
+  what: {description: "What the log calls it: deploy or rollback.", type: str, default: deploy}
+author: Slipway contributors
+"""
+
+
+class Releaser:
+    """What the module does."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.application: str = module.params["application"]
+        self.folder = f"/srv/{self.application}"
+        self.candidate = os.path.join(self.folder, "candidate")
+        self.services = all_services(self.application, module)
+        self.actions: list[str] = []
+
+    def server(self, path: str = "") -> Server:
+        """Return the server to ask."""
+        params = self.module.params
+        return Server(
+            params["host"], params["proto"], params["timeout"], path or params["socket"], params["address"], params["port"]
+        )
+
+    def chosen(self) -> list[Service]:
+        """Return the services to change over."""
+        only, but = self.module.params["only"], self.module.params["but"]
+        return [
+            service
+            for service in self.services
+            if is_wanted(service) and (not only or service.name in only) and service.name not in but
+        ]
+
+    def canary(self) -> None:
+        """Start the candidate in a slot that serves nobody, and ask it."""
+        for service in self.chosen():
+            if service.is_current(self.candidate):
+                continue
+            self.actions.append(f"canary {service.name}")
+            if self.module.check_mode:
+                continue
+            unit = service.unit(CANARY)
+            service.systemd.try_run("stop", unit)
+            # One try, that does not take the processor from what serves.
+            service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\n")
+            service.systemd.run("daemon-reload")
+            try:
+                service.start(slot=CANARY)
+                path = f"/run/{self.application}-{service.name}-{CANARY}/web.sock"
+                fault = first_fault(self.server(path), self.module.params["probes"], self.module.params["attempts"])
+                if fault:
+                    raise SlotError(
+                        f"the new release was tried on a socket of its own: {fault}", service.systemd.journal(unit)
+                    )
+            finally:
+                service.systemd.try_run("stop", unit)
+                shutil.rmtree(service.path(CANARY), ignore_errors=True)
+
+    def switch(self) -> None:
+        """Change over, and ask what serves then."""
+        for service in self.chosen():
+            if service.is_current(self.candidate):
+                continue
+            self.actions.append(f"switch {service.name}")
+            if not self.module.check_mode:
+                service.switch(self.candidate)
+                if self.module.params["socket"]:
+                    fault = first_fault(self.server(), self.module.params["probes"], self.module.params["attempts"])
+                    if fault:
+                        live = service.unit(service.live or "a")
+                        raise SlotError(f"{live} serves: {fault}", service.systemd.journal(live))
+
+    def probe(self) -> None:
+        """Ask for pages."""
+        fault = "" if self.module.check_mode else first_fault(
+            self.server(), self.module.params["probes"], self.module.params["attempts"]
+        )  # fmt: skip
+        if fault:
+            raise SlotError(f"through Nginx on this host: {fault}")
+
+    def commit(self) -> None:
+        """Make what is live what a failure goes back to."""
+        release = os.path.realpath(self.candidate)
+        current = os.path.join(self.folder, "current")
+        before = os.path.realpath(current) if read_link(current) else ""
+        for service in self.services:
+            if not is_wanted(service):
+                self.actions.append(f"remove {service.name}")
+                if not self.module.check_mode:
+                    service.remove()
+                continue
+            todo = service.needs_commit()
+            self.actions += todo
+            if todo and not self.module.check_mode:
+                service.commit()
+        if before != release:
+            self.actions.append(f"current {os.path.basename(release)}")
+        if not self.actions or self.module.check_mode:
+            return
+        service_removed = any(action.startswith("remove") for action in self.actions)
+        if service_removed and self.services:
+            self.services[0].systemd.run("daemon-reload")
+        failed = os.path.join(release, ".failed")
+        if os.path.exists(failed):
+            os.unlink(failed)
+        set_link(current, release)
+        if before != release:
+            # What was released before, for a rollback that names none.
+            if before:
+                set_link(os.path.join(self.folder, "previous"), before)
+        self.log(self.module.params["what"], release, before)
+
+    def take_back(self) -> None:
+        """Have all services serve what they served when a deployment last went well."""
+        troubles = []
+        current = read_link(os.path.join(self.folder, "current"))
+        failed = os.path.realpath(self.candidate) if read_link(self.candidate) else ""
+        for service in self.services:
+            if not os.path.isdir(service.folder):
+                continue
+            try:
+                if service.take_back():
+                    self.actions.append(f"take back {service.name}")
+            except SlotError as error:
+                troubles += [str(error), *error.journal[-10:]]
+        if failed and failed != current and os.path.isdir(failed):
+            reason = {"at": now(), "by": self.module.params["by"], "reason": self.module.params["reason"]}
+            write_atomically(os.path.join(failed, ".failed"), json.dumps(reason).encode())
+        if failed:
+            self.log("failed", failed, current or "", self.module.params["reason"])
+        if current and failed != current:
+            set_link(self.candidate, current)
+        if troubles:
+            raise SlotError("not everything could be taken back: " + " / ".join(troubles))
+
+    def log(self, what: str, release: str, before: str, reason: str = "") -> None:
+        """Add a line to the release log."""
+        entry = {
+            "at": now(),
+            "by": self.module.params["by"],
+            "what": what,
+            "release": os.path.basename(release),
+            "before": os.path.basename(before),
+            **({"reason": reason} if reason else {}),
+        }
+        with open(os.path.join(self.folder, "deploy.log"), "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def now() -> str:
+    """Return the time in UTC, by ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "application": {"type": "str", "required": True},
+            "action": {
+                "type": "str",
+                "choices": ["canary", "switch", "commit", "take_back", "probe"],
+                "required": True,
+            },
+            "only": {"type": "list", "elements": "str", "default": []},
+            "but": {"type": "list", "elements": "str", "default": []},
+            "probes": PROBES,
+            "host": {"type": "str", "default": "localhost"},
+            "proto": {"type": "str", "default": "http"},
+            "timeout": {"type": "float", "default": 10},
+            "attempts": {"type": "int", "default": 1},
+            "socket": {"type": "str", "default": ""},
+            "address": {"type": "str", "default": ""},
+            "port": {"type": "int", "default": 80},
+            "by": {"type": "str", "default": ""},
+            "reason": {"type": "str", "default": ""},
+            "what": {"type": "str", "default": "deploy"},
+        },
+        supports_check_mode=True,
+    )
+    releaser = Releaser(module)
+    action = module.params["action"]
+    if not os.path.isdir(releaser.folder):
+        module.exit_json(changed=action in ("switch", "commit"), actions=[])
+    try:
+        if module.check_mode:
+            getattr(releaser, action)()
+        else:
+            with one_at_a_time(releaser.folder):
+                getattr(releaser, action)()
+    except SlotError as error:
+        module.fail_json(msg=str(error), journal=error.journal, actions=releaser.actions)
+    module.exit_json(changed=bool(releaser.actions), actions=releaser.actions)
+
+
+if __name__ == "__main__":
+    main()
