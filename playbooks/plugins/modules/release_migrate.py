@@ -60,6 +60,7 @@ applied: {description: "Those that this run applied, or waited for.", type: list
 warnings: {description: What the operator should know of them., type: list, returned: when there is any}
 """
 
+SHOWN_LINES = 15
 LOCK_WAIT = 600
 BACK_OFF = 2  # seconds before the second attempt, doubled for each further one
 # libpq takes the last word on a setting, so what app.env says of others stays in force. Settings that Django passes in
@@ -98,9 +99,12 @@ def find_answer(output: str) -> Any:
 
 def started_in(output: str) -> tuple[list[str], str]:
     """Return the migrations that `migrate` says it has applied, and the one that it was at ("" if it says none)."""
-    lines = re.findall(r"\b(?:Una|A)pplying (\S+?)\.\.\.(.*)", output)
-    done = [name for name, rest in lines if rest.strip().startswith(("OK", "FAKED"))]
-    return done, lines[-1][0] if lines and lines[-1][0] not in done else ""
+    parts = re.split(r"\b(?:Una|A)pplying (\S+?)\.\.\.", output)[1:]
+    names, said = parts[::2], parts[1::2]
+    # What a migration prints stands between its name and the OK. Where another follows, it is done.
+    if names and not re.search(r"^(.* )?(OK|FAKED)$", said[-1], re.MULTILINE):
+        return names[:-1], names[-1]
+    return names, ""
 
 
 def is_locked(output: str) -> bool:
@@ -234,7 +238,7 @@ class Migration:
         serving = os.path.exists(self.module.params["serving"])
         plan, output = self.ask(ask="plan", command=self.command, serving=serving)
         if plan is None:
-            said = "\n".join(last_lines(output)) or "(it wrote nothing)"
+            said = "\n".join(last_lines(output, SHOWN_LINES)) or "(it wrote nothing)"
             shell = " ".join([*self.module.params["manage"], "shell"])
             self.module.fail_json(
                 msg=f"The release could not be asked for its migrations, by `{shell}`."
@@ -376,7 +380,7 @@ class Migration:
         elif failed:
             message.append("It is not one transaction: what it did before it failed is still there.")
         message.append("The release that serves goes on as before.")
-        said = last_lines(outcome.output)
+        said = last_lines(outcome.output, SHOWN_LINES)
         self.module.fail_json(
             msg=" ".join(message) + " Its last lines:\n" + ("\n".join(said) or "(it wrote nothing)"),
             pending=[name for name in self.names() if name not in self.applied],
