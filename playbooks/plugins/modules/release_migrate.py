@@ -1,0 +1,444 @@
+#!/usr/bin/python
+"""Apply the migrations of a release while the release before it serves."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import inspect
+import json
+import os
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils import migration_plan
+from ansible.module_utils.app_command import AppCommand, last_lines
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: release_migrate
+short_description: Apply the migrations of a release while the release before it serves
+description:
+  - Asks the release which migrations its database lacks, with one start of Django. When there are none, that is all.
+  - Refuses those that the release that serves cannot live with. What cannot be judged gives a warning.
+  - Applies them in the unit C(APP-migrate.service), which outlives this module and the connection to the host. A run
+    that finds the unit at work waits for it.
+  - Tries again after a lock that was not to be had in time, and after a lost connection; any other failure is the last.
+options:
+  app: {description: "The application's name: its user, its folders.", type: str, required: true}
+  release: {description: The folder of the release to migrate to, or a link to it., type: path, required: true}
+  serving:
+    description: A link that is there once a release serves. Without one nothing can be broken, and all is applied.
+    type: path
+    required: true
+  lock:
+    description: The file that is locked while something of the application is changed on this host.
+    type: path
+    required: true
+  manage: {description: The words that management commands begin with., type: list, elements: str, required: true}
+  command:
+    description: The management command that migrates.
+    type: list
+    elements: str
+    default: [migrate, --noinput]
+  lock_timeout: {description: Seconds that a statement waits for a lock., type: int, default: 5}
+  statement_timeout: {description: "Seconds that a statement may take, 0 for any.", type: int, default: 0}
+  attempts: {description: How often to try in all., type: int, default: 5}
+  timeout: {description: Seconds that one attempt may take in all., type: int, default: 14400}
+  destructive: {description: Whether to apply what breaks the release that serves., type: bool, default: false}
+author: Slipway contributors
+"""
+
+RETURN = r"""
+pending: {description: "The migrations that were not applied before, in their order.", type: list, returned: always}
+applied: {description: "Those that this run applied, or waited for.", type: list, returned: always}
+warnings: {description: What the operator should know of them., type: list, returned: when there is any}
+"""
+
+SHOWN_LINES = 15
+LOCK_WAIT = 600
+BACK_OFF = 2  # seconds before the second attempt, doubled for each further one
+# libpq takes the last word on a setting, so what app.env says of others stays in force. Settings that Django passes in
+# OPTIONS take the place of all of it; then the plan finds other limits in force and a warning says so.
+WITH_LIMITS = (
+    'PGOPTIONS="${PGOPTIONS:+$PGOPTIONS }$1" PYTHONUNBUFFERED=1; export PGOPTIONS PYTHONUNBUFFERED; shift; exec "$@"'
+)
+LOCKED = re.compile(r"LockNotAvailable|\b55P03\b|lock timeout|lock wait timeout", re.IGNORECASE)
+DATABASE_ERROR = re.compile(r"\b(OperationalError|InterfaceError)\b")
+LOST = re.compile(
+    r"server closed the connection|terminating connection due to|connection (is|was) (lost|closed)"
+    r"|connection already closed|SSL connection has been closed|Connection (refused|timed out|reset)|timeout expired"
+    r"|the database system is (starting up|shutting down|not (yet )?accepting|in recovery)"
+    r"|No route to host|Network is unreachable|server has gone away|Lost connection|\b57P0[123]\b",
+    re.IGNORECASE,
+)
+
+
+def shell_words(question: dict[str, Any]) -> list[str]:
+    """Return the arguments of a management command that answer a question to migration_plan.
+
+    Packed, so that no character of it means anything to systemd, a wrapper or a shell on the way.
+    """
+    source = f"{inspect.getsource(migration_plan)}\n\nanswer({json.dumps(question)!r})\n"
+    packed = base64.b64encode(zlib.compress(source.encode(), 9)).decode()
+    unpack = f"compile(zlib.decompress(base64.b64decode('{packed}')), 'migration_plan', 'exec')"
+    # Names of its own: what a shell imports for its user does not come in between.
+    return ["shell", "-c", f"import base64, zlib; exec({unpack}, {{'__name__': 'migration_plan'}})"]
+
+
+def find_answer(output: str) -> Any:
+    """Return what migration_plan answered, from among all that was written; None if it did not."""
+    lines = [line for line in output.splitlines() if line.startswith(migration_plan.MARKER)]
+    return json.loads(lines[-1].removeprefix(migration_plan.MARKER)) if lines else None
+
+
+def started_in(output: str) -> tuple[list[str], str]:
+    """Return the migrations that `migrate` says it has applied, and the one that it was at ("" if it says none)."""
+    parts = re.split(r"\b(?:Una|A)pplying (\S+?)\.\.\.", output)[1:]
+    names, said = parts[::2], parts[1::2]
+    # What a migration prints stands between its name and the OK. Where another follows, it is done.
+    if names and not re.search(r"^(.* )?(OK|FAKED)$", said[-1], re.MULTILINE):
+        return names[:-1], names[-1]
+    return names, ""
+
+
+def is_locked(output: str) -> bool:
+    """Tell whether a command failed for a lock that others held."""
+    return bool(LOCKED.search(output))
+
+
+def is_lost(output: str) -> bool:
+    """Tell whether a command failed because the database was gone, and not because it said no."""
+    return bool(DATABASE_ERROR.search(output) and LOST.search(output))
+
+
+def entry(item: dict[str, Any]) -> str:
+    """Return "shop.0003_x: what is said of it"; with the database, if it is not the default one."""
+    database = "" if item["database"] == "default" else f" (database {item['database']})"
+    return f"{item['migration']}{database}: {item['text']}"
+
+
+def who(session: dict[str, Any]) -> str:
+    """Describe a session that holds locks."""
+    place = f"from {session['address']}" if session["address"] else "on the database's host"
+    program = session["program"] or "a program without a name"
+    text = f"process {session['pid']} of user {session['user']} ({program}, {place})"
+    for_long = f", in a transaction for {session['seconds']} s" if session["seconds"] is not None else ""
+    state = f", {session['state']}" if session["state"] else ""
+    return f"{text} holds locks on {session['tables']}{for_long}{state}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the unit ended: systemd's word for it, and what it wrote."""
+
+    result: str
+    output: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the command ended with 0."""
+        return self.result == "success"
+
+
+class Unit:
+    """The unit that migrates. By its name there is one at a time; what is left of it stays until its end was seen."""
+
+    def __init__(self, module: AnsibleModule, name: str) -> None:
+        self.module = module
+        self.name = name
+
+    def show(self) -> dict[str, str]:
+        """Return systemd's view of the unit."""
+        names = "ActiveState,SubState,Result,InvocationID"
+        _, out, _ = self.module.run_command(["systemctl", "show", f"--property={names}", self.name], check_rc=True)
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def at_work(self) -> bool:
+        """Tell whether the unit has not ended yet."""
+        state = self.show()
+        return state["ActiveState"] not in ("inactive", "failed") and state["SubState"] != "exited"
+
+    def wait(self) -> Outcome:
+        """Wait for the unit's end, and clear it away."""
+        began = time.monotonic()
+        invocation = self.show()["InvocationID"]
+        while self.at_work():
+            time.sleep(0.2 if time.monotonic() - began < 10 else 1)
+        state = self.show()
+        output = ""
+        if invocation:
+            self.module.run_command(["journalctl", "--sync"])
+            match = f"_SYSTEMD_INVOCATION_ID={invocation}"
+            _, output, _ = self.module.run_command(["journalctl", "--no-pager", "--output=cat", match])
+        self.clear()
+        # One that succeeded stays as it is until it is cleared away: one that is gone was stopped by somebody.
+        succeeded = state["SubState"] == "exited"
+        stopped = "stopped" if state["ActiveState"] != "failed" else state["Result"]
+        return Outcome("success" if succeeded else stopped, output)
+
+    def clear(self) -> None:
+        """Remove what is left of a unit that has ended."""
+        self.module.run_command(["systemctl", "stop", self.name])
+        self.module.run_command(["systemctl", "reset-failed", self.name])
+
+    def start(self, command: AppCommand) -> None:
+        """Start the unit, without waiting for it and without ties to this process."""
+        self.clear()
+        words = command.argv()
+        at = words.index("--")
+        options = [word for word in words[:at] if word not in ("--collect", "--wait", "--pipe")]
+        code, out, err = self.module.run_command(
+            [
+                *options,
+                f"--unit={self.name}",
+                "--remain-after-exit",
+                "--property=LogRateLimitIntervalSec=0",
+                *words[at:],
+            ]
+        )
+        if code != 0 and not self.show()["InvocationID"]:
+            self.module.fail_json(msg=f"The migrations could not be started: {(err or out).strip()}")
+
+
+class Migration:
+    """The migrations of one release."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.app: str = module.params["app"]
+        self.command: list[str] = module.params["command"]
+        self.unit = Unit(module, f"{self.app}-migrate.service")
+        self.pending: list[dict[str, Any]] = []
+        self.applied: list[str] = []
+
+    def app_command(self, words: Sequence[str], timeout: int = 0) -> AppCommand:
+        """Return a management command that runs with the limits of migrations."""
+        limits = " ".join(f"-c {name}={self.module.params[name]}s" for name in ("lock_timeout", "statement_timeout"))
+        release, manage = self.module.params["release"], self.module.params["manage"]
+        try:
+            program = AppCommand(app=self.app, release=release, command=manage).find_program()
+        except FileNotFoundError as error:
+            self.module.fail_json(msg=f"django_app_manage cannot be run: {error}")
+        wrapped = ["/bin/sh", "-c", WITH_LIMITS, "sh", limits, program, *manage[1:], *words]
+        return AppCommand(app=self.app, release=release, command=wrapped, timeout=timeout)
+
+    def ask(self, **question: Any) -> tuple[Any, str]:
+        """Return the answer to a question to migration_plan (None if there was none), and all that was written."""
+        output = self.app_command(shell_words(question)).run().output
+        return find_answer(output), output
+
+    def plan(self) -> dict[str, Any]:
+        """Return the plan, or end the module."""
+        serving = os.path.exists(self.module.params["serving"])
+        plan, output = self.ask(ask="plan", command=self.command, serving=serving)
+        if plan is None:
+            said = "\n".join(last_lines(output, SHOWN_LINES)) or "(it wrote nothing)"
+            shell = " ".join([*self.module.params["manage"], "shell"])
+            self.module.fail_json(
+                msg=f"The release could not be asked for its migrations, by `{shell}`."
+                f" Nothing was applied; the release that serves goes on. Its last lines:\n{said}"
+            )
+        self.pending = plan["pending"]
+        return plan
+
+    def names(self) -> list[str]:
+        """Return the names of the pending migrations; with their database, if it is not the default one."""
+        return [
+            item["migration"] if item["database"] == "default" else f"{item['migration']} ({item['database']})"
+            for item in self.pending
+        ]
+
+    # Before
+
+    def refuse_or_warn(self, plan: dict[str, Any]) -> None:
+        """Say what the operator should know, and end the module where the release that serves would break."""
+        for item in plan["warnings"]:
+            self.module.warn(entry(item))
+        for item in self.pending:
+            if not item["atomic"]:
+                text = "is not one transaction: where it fails, what it did until then stays, and it is not tried again"
+                self.module.warn(entry(item | {"text": text}))
+        for alias, limits in plan["limits"].items():
+            for name, value in limits.items():
+                wanted = self.module.params[name] * 1000
+                if value is not None and value != wanted:
+                    self.module.warn(
+                        f"{name} is {value} ms in the database {alias}, where {wanted} ms are asked for: OPTIONS of the"
+                        " settings or a connection pooler stand against it (PGOPTIONS is not heard)"
+                    )
+        found = [entry(item) for item in plan["destructive"]]
+        if found and self.module.params["destructive"]:
+            for text in found:
+                self.module.warn(f"allowed by django_app_migrate_destructive: {text}")
+        elif found and self.module.check_mode:
+            for text in found:
+                self.module.warn(f"would be refused: {text}")
+        elif found:
+            self.module.fail_json(
+                msg="The release that serves cannot work with what these migrations leave, so none was applied:\n"
+                + "".join(f"  {text}\n" for text in found)
+                + "Write it in two releases (expand, then contract: docs/migrations.md), or allow it with"
+                " -e django_app_migrate_destructive=true",
+                pending=self.names(),
+                applied=self.applied,
+                destructive=found,
+            )
+
+    def wait_for_another(self) -> bool:
+        """Wait for migrations that a run before this one left at work; return whether there were any."""
+        if not self.unit.at_work():
+            return False
+        outcome = self.unit.wait()
+        done, _ = started_in(outcome.output)
+        self.applied += done
+        if outcome.succeeded:
+            self.module.warn("waited for migrations that an earlier run had started; they succeeded")
+        else:
+            said = " ".join(last_lines(outcome.output, 1))
+            self.module.warn(f"waited for migrations that an earlier run had started; they failed: {said}")
+        return True
+
+    @contextmanager
+    def locked(self, at_work: Callable[[], bool]) -> Iterator[bool]:
+        """Hold the lock of deployments; gives whether it had to be waited for.
+
+        Who holds it while migrations are at work is waited for without a limit: those have one.
+        """
+        descriptor = os.open(self.module.params["lock"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        waited = False
+        try:
+            deadline = time.monotonic() + LOCK_WAIT
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    waited = True
+                if at_work():
+                    deadline = time.monotonic() + LOCK_WAIT
+                elif time.monotonic() > deadline:
+                    self.module.fail_json(
+                        msg=f"{self.module.params['lock']} was held for {LOCK_WAIT} s by another process on this host:"
+                        " another deployment is under way. Nothing was applied. Run again when it has ended."
+                    )
+                time.sleep(1)
+            yield waited
+        finally:
+            os.close(descriptor)
+
+    # And then
+
+    def apply(self) -> None:
+        """Apply the pending migrations, in as many attempts as it takes, or end the module."""
+        attempts: int = self.module.params["attempts"]
+        for attempt in range(1, attempts + 1):
+            self.unit.start(self.app_command(self.command, self.module.params["timeout"]))
+            outcome = self.unit.wait()
+            if outcome.succeeded:
+                self.module.log(f"applied {', '.join(self.names())}")
+                return
+            done, at = started_in(outcome.output)
+            self.applied += done
+            passing = is_locked(outcome.output) or is_lost(outcome.output)
+            atomic = all(item["atomic"] for item in self.pending if not at or item["migration"] == at)
+            if not passing or not atomic or outcome.result == "timeout" or attempt == attempts:
+                self.fail(outcome, at, attempt)
+            time.sleep(BACK_OFF**attempt)
+
+    def fail(self, outcome: Outcome, at: str, attempt: int) -> None:
+        """End the module, and say which migration failed, why, and what that means."""
+        times = f"in {attempt} attempts" if attempt > 1 else "at the first attempt"
+        limit = self.module.params["lock_timeout"]
+        if outcome.result == "timeout":
+            why = f"it was ended after django_app_migrate_timeout ({self.module.params['timeout']} s)"
+        elif outcome.result == "stopped":
+            why = f"somebody stopped {self.unit.name}"
+        elif is_locked(outcome.output):
+            why = f"a lock that it needs was not to be had within django_app_migrate_lock_timeout ({limit} s), {times}"
+        elif is_lost(outcome.output):
+            why = f"the connection to the database was lost, or not to be had, {times}"
+        else:
+            why = "the command failed"
+        failed = [item for item in self.pending if item["migration"] == at]
+        message = [f"{at or ' '.join(self.command)} could not be applied: {why}."]
+        if is_locked(outcome.output):
+            database = failed[0]["database"] if failed else "default"
+            holders = self.ask(ask="sessions", database=database, seconds=limit)[0] or []
+            message += [f"Just now, {who(holder)}." for holder in holders]
+            if holders:
+                message.append("To end one: SELECT pg_terminate_backend(PROCESS).")
+        if self.applied:
+            message.append(f"Applied before it, and kept: {', '.join(self.applied)}.")
+        if failed and failed[0]["atomic"]:
+            message.append("It was rolled back as a whole.")
+        elif failed:
+            message.append("It is not one transaction: what it did before it failed is still there.")
+        message.append("The release that serves goes on as before.")
+        said = last_lines(outcome.output, SHOWN_LINES)
+        self.module.fail_json(
+            msg=" ".join(message) + " Its last lines:\n" + ("\n".join(said) or "(it wrote nothing)"),
+            pending=[name for name in self.names() if name not in self.applied],
+            applied=self.applied,
+            changed=bool(self.applied),
+        )
+
+    def run(self) -> None:
+        """Do what is to be done, and end the module."""
+        if self.module.check_mode:
+            if os.path.exists(os.path.join(self.module.params["release"], ".complete")):
+                self.refuse_or_warn(self.plan())
+            self.module.exit_json(changed=bool(self.pending), pending=self.names(), applied=[])
+        self.wait_for_another()
+        plan = self.plan()
+        pending = self.names()
+        if self.pending:
+            self.refuse_or_warn(plan)
+            with self.locked(self.unit.at_work) as waited:
+                # Who held the lock may have applied them.
+                if (self.wait_for_another() or waited) and not self.plan()["pending"]:
+                    self.applied += [name for name in pending if name not in self.applied]
+                else:
+                    self.apply_and_see()
+        self.module.exit_json(changed=bool(self.applied), pending=pending, applied=self.applied)
+
+    def apply_and_see(self) -> None:
+        """Apply what is pending; ask what is left where the command is not Django's own."""
+        wanted = self.names()
+        self.apply()
+        if self.command[0] != "migrate":
+            self.plan()
+            if left := self.names():
+                self.module.warn(f"still to be applied after `{' '.join(self.command)}`: {', '.join(left)}")
+            wanted = [name for name in wanted if name not in left]
+        self.applied += [name for name in wanted if name not in self.applied]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "release": {"type": "path", "required": True},
+            "serving": {"type": "path", "required": True},
+            "lock": {"type": "path", "required": True},
+            "manage": {"type": "list", "elements": "str", "required": True},
+            "command": {"type": "list", "elements": "str", "default": ["migrate", "--noinput"]},
+            "lock_timeout": {"type": "int", "default": 5},
+            "statement_timeout": {"type": "int", "default": 0},
+            "attempts": {"type": "int", "default": 5},
+            "timeout": {"type": "int", "default": 14400},
+            "destructive": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    Migration(module).run()
+
+
+if __name__ == "__main__":
+    main()
