@@ -92,6 +92,13 @@ SECRETS = {
 }
 
 
+# What an inventory may leave empty, filled: a template in a loop over it is rendered too.
+EXAMPLES = {
+    "processes_services": [{"name": "listener", "command": ["python", "manage.py", "listen"]}],
+    "processes_timers": [{"name": "sweep", "command": ["python", "manage.py", "sweep"], "schedule": "daily"}],
+}
+
+
 @pytest.fixture(scope="session")
 def inventories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the inventories without the vault files that somebody may have made there."""
@@ -115,7 +122,7 @@ def variables_for(inventories: Path) -> Callable[..., dict[str, Any]]:
         own: dict[str, Any] = {}
         for other in ROLES:  # a host of all kinds: what the inventory takes from one role for another is there
             own |= defaults_of(other)
-        own |= from_inventory(inventory)
+        own |= EXAMPLES | from_inventory(inventory)
         if (path := role / "vars/main.yml").exists():
             own |= load_yaml(path) or {}
         own |= SECRETS | {"ansible_facts": facts(release), "ansible_check_mode": False} | extra

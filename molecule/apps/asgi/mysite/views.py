@@ -1,0 +1,64 @@
+"""Views that wait without holding a process."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.templatetags.static import static
+
+from mysite.celery import where
+from mysite.models import Note
+
+
+async def index(request: HttpRequest) -> HttpResponse:
+    """Return a page that names a static file."""
+    return HttpResponse(f'<h1>Asynchronous</h1><link rel="stylesheet" href="{static("mysite/site.css")}">')
+
+
+async def alive(request: HttpRequest) -> HttpResponse:
+    """Answer the health check; with nothing, which is 204."""
+    return HttpResponse(status=204)
+
+
+async def notes(request: HttpRequest) -> JsonResponse:
+    """Keep the note that is posted, and return all."""
+    if request.method == "POST":
+        await Note.objects.acreate(text=request.body.decode())
+    return JsonResponse({"notes": [note.text async for note in Note.objects.order_by("pk")]})
+
+
+async def pieces(request: HttpRequest) -> StreamingHttpResponse:
+    """Return five lines, one every 0.4 s."""
+
+    async def lines() -> AsyncIterator[str]:
+        for number in range(5):
+            yield f"piece {number}\n"
+            await asyncio.sleep(0.4)
+
+    return StreamingHttpResponse(lines(), content_type="text/plain")
+
+
+async def slow(request: HttpRequest) -> HttpResponse:
+    """Answer after 2 s."""
+    await asyncio.sleep(2)
+    return HttpResponse("slow")
+
+
+async def told(request: HttpRequest) -> JsonResponse:
+    """Return what the inventory told this process: by the environment, and by files."""
+    files = {name: settings.BASE_DIR / name for name in ("told.txt",)} | {"/etc/mysite.conf": "/etc/mysite.conf"}
+    return JsonResponse(
+        {
+            "environment": {name: os.environ.get(name) for name in ("ODD_VALUE", "ONLY_WEB")},
+            "files": {name: open(path, encoding="utf-8").read() for name, path in files.items()},  # noqa: SIM115
+        }
+    )
+
+
+async def worker(request: HttpRequest, queue: str) -> JsonResponse:
+    """Return the name of the worker that takes tasks from `queue`."""
+    result = await sync_to_async(where.apply_async)(queue=queue)
+    return JsonResponse({"worker": await sync_to_async(result.get)(timeout=10)})
