@@ -12,24 +12,22 @@ is finished, or taken back, by the next one.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import grp
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from ansible.module_utils.app_command import AppCommand
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import point
 from ansible.module_utils.systemd_unit import UNIT_FOLDERS, Systemd, files_digest, unit_files, write_atomically
 
 SLOTS = ("a", "b")
 CANARY = "canary"
 UNITS = UNIT_FOLDERS[0]
-LOCK_WAIT = 600  # seconds for which a module waits for one of a run that was killed
+CHECK_TIMEOUT = 60  # seconds for a service's own check
 # What service.json may say, and what counts when it does not.
 DEFAULTS: dict[str, Any] = {
     "order": 30,  # services of a lower number change over first
@@ -48,37 +46,12 @@ class SlotError(Exception):
         self.journal = journal or []
 
 
-@contextmanager
-def one_at_a_time(folder: str) -> Iterator[None]:
-    """Hold the kernel's lock on the application: a module of a run that was killed may still be at work."""
-    with open(os.path.join(folder, ".deploy-lock"), "w") as file:
-        deadline = time.monotonic() + LOCK_WAIT
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SlotError(f"another run has been at work in {folder} for {LOCK_WAIT} s") from None
-                time.sleep(0.2)
-        yield
-
-
 def read_link(path: str) -> str | None:
     """Return where a link points, None where there is none."""
     try:
         return os.readlink(path)
     except OSError:
         return None
-
-
-def set_link(path: str, target: str) -> None:
-    """Make `path` a link to `target` by a rename, which is done or not done."""
-    temporary = f"{path}.new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(target, temporary)
-    os.replace(temporary, path)
 
 
 class Service:
@@ -182,7 +155,7 @@ class Service:
             unit = file.read() + addition
         write_atomically(f"{UNITS}/{self.unit(slot)}", unit.encode())
 
-    def start(self, *others: Service, slot: str) -> None:
+    def start(self, slot: str) -> None:
         """Start a slot and wait until systemd says that it is ready; raise SlotError with its journal if it is not."""
         self.systemd.try_run("reset-failed", self.unit(slot))
         started, said = self.systemd.try_run("start", self.unit(slot))
@@ -198,26 +171,16 @@ class Service:
 
     def check(self, slot: str) -> None:
         """Run the service's own check with the release and the environment of a slot; raise SlotError when it fails."""
-        command = [word.replace("%i", slot) for word in self.settings["check"]]
-        if not command:
-            return
-        release = self.path(slot, "release")
-        files = [self.path(slot, "app.env"), f"{release}/release.env", self.path(slot, "process.env")]
-        python = f"{release}/venv/bin/python"
-        arguments = [
-            *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--setenv=LANG=C.UTF-8"),
-            *(f"--uid={self.application}", f"--gid={self.application}"),
-            *(f"--property=EnvironmentFile={path}" for path in files if os.path.exists(path)),
-            f"--property=WorkingDirectory={self.settings.get('directory', '/').replace('%i', slot)}",
-            *(python, *command),
-        ]
-        code, out, err = self.systemd.module.run_command(arguments)
-        if code != 0:
-            said = [line for line in (out + err).splitlines() if line.strip()][-5:]
-            raise SlotError(
-                f"{self.unit(slot)} runs and does not do its work: {' / '.join(said)}",
-                self.systemd.journal(self.unit(slot)),
-            )
+        command = AppCommand(
+            self.application,
+            self.path(slot, "release"),
+            [word.replace("%i", slot) for word in self.settings["check"]],
+            environment_files=[self.path(slot, "process.env")],
+            timeout=CHECK_TIMEOUT,
+        )
+        result = command.run() if self.settings["check"] else None
+        if result and not result.succeeded:
+            raise SlotError(result.explain(f"{self.unit(slot)} runs and does not do its work"), self.systemd.journal(self.unit(slot)))
 
     def switch(self, release: str) -> bool:
         """Have `release` served by the live slot; return whether that took a change."""
@@ -225,7 +188,7 @@ class Service:
         if live and self.runs(live) == self.wanted(release):
             if self.is_up(live):
                 return False
-            self.start(slot=live)
+            self.start(live)
             return True
         if self.committed and self.committed != live:
             # A deployment that was cut: the other slot is the one that a failure goes back to, so it stays as it is.
@@ -238,17 +201,17 @@ class Service:
         if live and not self.settings["overlap"]:
             self.stop(live)
         try:
-            self.start(slot=other)
+            self.start(other)
             self.check(other)
         except SlotError as error:
             self.systemd.try_run("stop", self.unit(other))
             if live and not self.settings["overlap"]:
-                self.start(slot=live)
+                self.start(live)
             raise SlotError(
                 f"{error} ({self.unit(live) + ' goes on as before' if live else 'nothing ran before'})", error.journal
             ) from error
         write_atomically(self.path(other, "digest"), self.wanted(release).encode())
-        set_link(os.path.join(self.folder, "live"), other)
+        point(os.path.join(self.folder, "live"), other)
         if live and self.settings["retire"] == "switch":
             self.stop(live, self.settings["wait"])
         self.enable()
@@ -277,7 +240,7 @@ class Service:
         """Remember the live slot as the one to go back to, and let the other finish its work."""
         if not self.live:
             return
-        set_link(os.path.join(self.folder, "committed"), self.live)
+        point(os.path.join(self.folder, "committed"), self.live)
         for slot in SLOTS:
             if slot != self.live:
                 self.stop(slot, self.settings["wait"])
@@ -298,8 +261,8 @@ class Service:
                 self.stop(slot)
         if committed:
             if not self.is_up(committed):
-                self.start(slot=committed)
-            set_link(os.path.join(self.folder, "live"), committed)
+                self.start(committed)
+            point(os.path.join(self.folder, "live"), committed)
         elif self.live:
             os.unlink(os.path.join(self.folder, "live"))
         for slot in running:

@@ -10,16 +10,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.probe import PROBES, Server, first_fault
-from ansible.module_utils.slots import (
-    CANARY,
-    Service,
-    SlotError,
-    all_services,
-    is_wanted,
-    one_at_a_time,
-    read_link,
-    set_link,
-)
+from ansible.module_utils.release_store import LockedError, deploy_lock, point
+from ansible.module_utils.slots import CANARY, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
@@ -96,7 +88,7 @@ class Releaser:
             service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\n")
             service.systemd.run("daemon-reload")
             try:
-                service.start(slot=CANARY)
+                service.start(CANARY)
                 path = f"/run/{self.application}-{service.name}-{CANARY}/web.sock"
                 fault = first_fault(self.server(path), self.module.params["probes"], self.module.params["attempts"])
                 if fault:
@@ -154,11 +146,11 @@ class Releaser:
         failed = os.path.join(release, ".failed")
         if os.path.exists(failed):
             os.unlink(failed)
-        set_link(current, release)
+        point(current, release)
         if before != release:
             # What was released before, for a rollback that names none.
             if before:
-                set_link(os.path.join(self.folder, "previous"), before)
+                point(os.path.join(self.folder, "previous"), before)
         self.log(self.module.params["what"], release, before)
 
     def take_back(self) -> None:
@@ -180,7 +172,7 @@ class Releaser:
         if failed:
             self.log("failed", failed, current or "", self.module.params["reason"])
         if current and failed != current:
-            set_link(self.candidate, current)
+            point(self.candidate, current)
         if troubles:
             raise SlotError("not everything could be taken back: " + " / ".join(troubles))
 
@@ -237,10 +229,12 @@ def main() -> None:
         if module.check_mode:
             getattr(releaser, action)()
         else:
-            with one_at_a_time(releaser.folder):
+            with deploy_lock(releaser.folder):
                 getattr(releaser, action)()
     except SlotError as error:
         module.fail_json(msg=str(error), journal=error.journal, actions=releaser.actions)
+    except LockedError as error:
+        module.fail_json(msg=str(error))
     module.exit_json(changed=bool(releaser.actions), actions=releaser.actions)
 
 

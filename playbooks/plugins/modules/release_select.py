@@ -1,0 +1,50 @@
+#!/usr/bin/python
+"""Make a release that is on the host the candidate."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete, leads_to, point
+
+DOCUMENTATION = r"""
+module: release_select
+short_description: Make a release that is on the host the candidate
+description: Refuses one that is not there or not complete.
+options:
+  application: {description: The application., type: str, required: true}
+  name: {description: "The release's id; empty means the one that served before.", type: str, default: ""}
+author: Slipway contributors
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={"application": {"type": "str", "required": True}, "name": {"type": "str", "default": ""}},
+        supports_check_mode=True,
+    )
+    folder = f"/srv/{module.params['application']}"
+    releases = os.path.join(folder, "releases")
+    previous = os.path.join(folder, "previous")
+    name = module.params["name"] or os.path.basename(os.path.realpath(previous) if os.path.islink(previous) else "")
+    if not name:
+        module.fail_json(msg="there is no release before the one that serves; name one with -e release_name=...")
+    release = os.path.join(releases, name)
+    if not is_complete(release, static_only=True):
+        there = sorted(entry for entry in os.listdir(releases) if is_complete(os.path.join(releases, entry), static_only=True))
+        module.fail_json(msg=f"there is no complete release {name} on this host; there are {', '.join(there) or 'none'}")
+    candidate = os.path.join(folder, "candidate")
+    changed = not leads_to(candidate, release)
+    if changed and not module.check_mode:
+        try:
+            with deploy_lock(folder):
+                point(candidate, release)
+        except LockedError as error:
+            module.fail_json(msg=str(error))
+    module.exit_json(changed=changed, release=name)
+
+
+if __name__ == "__main__":
+    main()
