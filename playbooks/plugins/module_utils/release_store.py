@@ -81,7 +81,9 @@ def leads_to(link: str, target: str) -> bool:
 def deploy_lock(folder: str, timeout: int = LOCK_TIMEOUT) -> Iterator[None]:
     """Be the only one that changes the releases; a module of a run that was killed may still be at work."""
     os.makedirs(folder, mode=0o755, exist_ok=True)
-    with open(os.path.join(folder, LOCK), "w") as file:
+    # Root's alone: whoever can open a file can lock it.
+    descriptor = os.open(os.path.join(folder, LOCK), os.O_WRONLY | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         until = time.monotonic() + timeout
         while True:
             try:

@@ -143,7 +143,7 @@ class Build:
                 "id": self.module.params["id"],
                 "digest": self.module.params["digest"],
                 "source": self.module.params["source"],
-                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "by": self.module.params["by"],
                 "python": platform.python_version(),
                 "venv": os.path.basename(venv),
