@@ -164,7 +164,7 @@ class Judge:
     def remove_field(self, label: str, operation: Any, state: Any) -> None:
         """A column goes, or the table of a many-to-many relation."""
         model = state.models[label, operation.model_name.lower()]
-        field = self.field(model, operation.name)
+        field = model.fields[operation.name]
         if not self.migrates(model):
             return
         if table := self.many_to_many_table(model, operation.name, field):
@@ -175,7 +175,7 @@ class Judge:
     def rename_field(self, label: str, operation: Any, state: Any) -> None:
         """The column follows the name, unless it has one of its own."""
         model = state.models[label, operation.model_name.lower()]
-        field = self.field(model, operation.old_name)
+        field = model.fields[operation.old_name]
         if not self.migrates(model):
             return
         if table := self.many_to_many_table(model, operation.old_name, field):
@@ -187,7 +187,7 @@ class Judge:
     def alter_field(self, label: str, operation: Any, state: Any) -> None:
         """The column gets another name, must have a value, or changes its type."""
         model = state.models[label, operation.model_name.lower()]
-        before, after = self.field(model, operation.name), operation.field
+        before, after = model.fields[operation.name], operation.field
         if not self.migrates(model):
             return
         if before_table := self.many_to_many_table(model, operation.name, before):
@@ -322,12 +322,6 @@ class Judge:
         """Return the tables of all many-to-many relations of `model`."""
         tables = (self.many_to_many_table(model, name, field) for name, field in model.fields.items())
         return {table for table in tables if table}
-
-    @staticmethod
-    def field(model: Any, name: str) -> Any:
-        """Return the field of `model` by its name, which migrations may write in other letters."""
-        fields = {key.lower(): field for key, field in model.fields.items()}
-        return model.fields.get(name) or fields[name.lower()]
 
     @staticmethod
     def named(name: str, field: Any) -> Any:

@@ -1,7 +1,11 @@
+"""Make the table of notes."""
+
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    """The first one."""
+
     initial = True
     dependencies = []
     operations = [

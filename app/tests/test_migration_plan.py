@@ -1,0 +1,378 @@
+"""What a deployment makes of migrations: which it finds, and which an older release cannot live with.
+
+The script is that of Slipway, which hands it to any project's shell; the migrations here are made up.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection, migrations, models
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+from django.db.models import F
+
+SCRIPT = Path(__file__).resolve().parents[2] / "playbooks/plugins/module_utils/migration_plan.py"
+
+
+def load_script() -> Any:
+    """Import the script, which is in no package of the application."""
+    spec = importlib.util.spec_from_file_location("migration_plan", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+script = load_script()
+
+# What an older release knows.
+BEFORE = [
+    migrations.CreateModel("tag", [("id", models.BigAutoField(primary_key=True))]),
+    migrations.CreateModel(
+        "product",
+        [
+            ("id", models.AutoField(primary_key=True)),
+            ("name", models.CharField(max_length=50)),
+            ("views", models.IntegerField(default=0)),
+            ("note", models.TextField(null=True)),
+            ("rank", models.IntegerField(null=True, default=0)),
+            ("hits", models.IntegerField(db_default=0)),
+            ("code", models.IntegerField(db_column="sku")),
+            ("main_tag", models.ForeignKey("shop.tag", models.CASCADE, null=True, related_name="+")),
+            ("tags", models.ManyToManyField("shop.tag")),
+        ],
+    ),
+    migrations.CreateModel("plain", [("id", models.AutoField(primary_key=True))], {"db_table": "own_table"}),
+    migrations.CreateModel("foreign", [("id", models.AutoField(primary_key=True))], {"managed": False}),
+    migrations.CreateModel("stand_in", [], {"proxy": True}, bases=("shop.product",)),
+]
+NOTHING = migrations.RunPython.noop
+
+
+def do_something(*_: Any) -> None:
+    """Stand for the code of a data migration."""
+
+
+class OwnOperation(Operation):
+    """An operation that nobody knows."""
+
+    def state_forwards(self, *_: Any) -> None:
+        """Change no state."""
+
+
+def judge(*sets: list[Any], before: list[Any] = BEFORE) -> tuple[list[str], list[str]]:
+    """Return what is said against migrations with these operations, and what is warned of."""
+    state = ProjectState()
+    for operation in before:
+        operation.state_forwards("shop", state)
+    judged = script.Judge(connection, state)
+    for number, operations in enumerate(sets, start=1):
+        migration = migrations.Migration(f"000{number}", "shop")
+        migration.operations = operations
+        judged.migration(migration)
+    return [found["text"] for found in judged.destructive], [found["text"] for found in judged.warnings]
+
+
+def add(field: models.Field, name: str = "extra", model: str = "product") -> migrations.AddField:
+    """Return an operation that adds a field."""
+    return migrations.AddField(model, name, field)
+
+
+def alter(field: models.Field, name: str, model: str = "product") -> migrations.AlterField:
+    """Return an operation that alters a field."""
+    return migrations.AlterField(model, name, field)
+
+
+ADDS = "adds column shop_product.extra as NOT NULL without a default that the database keeps (db_default)"
+generated = models.GeneratedField(expression=F("views") + 1, output_field=models.IntegerField(), db_persist=True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "found"),
+    [
+        (migrations.RemoveField("product", "views"), "removes column shop_product.views"),
+        (migrations.RemoveField("Product", "views"), "removes column shop_product.views"),
+        (migrations.RemoveField("product", "code"), "removes column shop_product.sku"),
+        (migrations.RemoveField("product", "main_tag"), "removes column shop_product.main_tag_id"),
+        (migrations.RemoveField("product", "tags"), "removes table shop_product_tags"),
+        (migrations.RenameField("product", "views", "seen"), "renames column shop_product.views to seen"),
+        (
+            migrations.RenameField("product", "main_tag", "tag"),
+            "renames column shop_product.main_tag_id to tag_id",
+        ),
+        (
+            migrations.RenameField("product", "tags", "labels"),
+            "renames table shop_product_tags to shop_product_labels",
+        ),
+        (
+            alter(models.IntegerField(default=0, db_column="seen"), "views"),
+            "renames column shop_product.views to seen",
+        ),
+        (migrations.DeleteModel("tag"), "removes table shop_tag"),
+        (migrations.DeleteModel("plain"), "removes table own_table"),
+        (migrations.RenameModel("tag", "label"), "renames table shop_tag to shop_label"),
+        (migrations.AlterModelTable("product", "goods"), "renames table shop_product to goods"),
+        (migrations.AlterModelTable("plain", None), "renames table own_table to shop_plain"),
+        (add(models.IntegerField()), ADDS),
+        (add(models.IntegerField(default=0)), ADDS),
+        (add(models.CharField(max_length=5, default="", blank=True)), ADDS),
+        (add(models.DateTimeField(auto_now_add=True)), ADDS),
+        (add(models.ForeignKey("shop.tag", models.CASCADE, default=1)), ADDS.replace(".extra", ".extra_id")),
+        (
+            migrations.AlterOrderWithRespectTo("product", "main_tag"),
+            ADDS.replace(".extra", "._order"),
+        ),
+        (alter(models.TextField(), "note"), "makes column shop_product.note NOT NULL"),
+        # An older release writes NULL itself, and no default of the database comes in for that.
+        (alter(models.TextField(db_default=""), "note"), "makes column shop_product.note NOT NULL"),
+        (
+            alter(models.IntegerField(), "hits"),
+            "takes the database's default from column shop_product.hits, which is NOT NULL",
+        ),
+    ],
+)
+def test_what_an_older_release_cannot_live_with_is_found(operation: Operation, found: str) -> None:
+    assert judge([operation]) == ([found], [])
+    # The same, where only the database is told.
+    assert judge([migrations.SeparateDatabaseAndState([operation])]) == ([found], [])
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [add(models.IntegerField(null=True))],
+        [add(models.IntegerField(db_default=0))],
+        [add(models.ManyToManyField("shop.tag", related_name="+"))],
+        [add(generated)],
+        [add(models.BigAutoField(primary_key=True))],
+        [alter(models.TextField(null=True, blank=True), "note")],
+        [alter(models.CharField(max_length=80), "name")],
+        [alter(models.TextField(), "name")],
+        [alter(models.IntegerField(default=5), "views"), alter(models.IntegerField(null=True), "hits")],
+        # The name changes, and the column does not.
+        [migrations.RenameField("product", "code", "sku")],
+        [
+            alter(models.IntegerField(default=0, db_column="views"), "views"),
+            migrations.RenameField("product", "views", "seen"),
+        ],
+        [migrations.RenameModel("plain", "other")],
+        # Nothing is done to the database.
+        [migrations.SeparateDatabaseAndState(state_operations=[migrations.RemoveField("product", "views")])],
+        [migrations.DeleteModel("foreign")],
+        [migrations.DeleteModel("stand_in")],
+        [migrations.RenameModel("foreign", "other")],
+        [migrations.RunPython(NOTHING), migrations.RunSQL(migrations.RunSQL.noop)],
+        [migrations.AlterModelOptions("product", {"ordering": ["name"]})],
+        [migrations.AddIndex("product", models.Index(fields=["name"], name="by_name"))],
+    ],
+)
+def test_what_an_older_release_does_not_notice_passes(operations: list[Operation]) -> None:
+    assert judge(operations) == ([], [])
+
+
+NEW = migrations.CreateModel("new", [("id", models.AutoField(primary_key=True)), ("x", models.IntegerField())])
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [add(models.IntegerField(), model="new")],
+        [migrations.RemoveField("new", "x")],
+        [migrations.RenameField("new", "x", "y")],
+        [alter(models.TextField(db_column="z"), "x", "new")],
+        [migrations.RenameModel("new", "newer"), add(models.IntegerField(), model="newer")],
+        [migrations.AlterModelTable("new", "newest"), migrations.DeleteModel("new")],
+        [add(models.ManyToManyField("shop.tag"), model="new"), migrations.RemoveField("new", "extra")],
+    ],
+)
+def test_what_the_same_migrations_made_is_theirs(operations: list[Operation]) -> None:
+    assert judge([NEW, *operations]) == ([], [])
+    assert judge([NEW], operations) == ([], [])
+
+
+def test_new_column_is_theirs_but_not_its_inserts() -> None:
+    nullable, strict = add(models.IntegerField(null=True)), alter(models.IntegerField(), "extra")
+    told = "lets the new column shop_product.extra have no NULL and no default in the database, so inserts must name it"
+    assert judge([nullable, strict]) == ([told], [])
+    assert judge([nullable], [strict]) == ([told], [])
+    renamed = [migrations.RenameField("product", "extra", "e"), alter(models.IntegerField(), "e")]
+    assert judge([nullable, *renamed])[0] == [told.replace(".extra", ".e")]
+    # In one transaction, what it ends with counts; between two, an older release sees what the first one left.
+    kept = alter(models.IntegerField(db_default=0), "extra")
+    assert judge([add(models.IntegerField()), kept]) == ([], [])
+    assert judge([add(models.IntegerField())], [kept]) == ([ADDS], [])
+    assert judge([add(models.IntegerField()), migrations.RemoveField("product", "extra")]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("operation", "warning"),
+    [
+        (migrations.RunSQL("SELECT 1"), "runs SQL, which cannot be judged"),
+        (migrations.RunPython(do_something), "runs Python code, which cannot be judged"),
+        (OwnOperation(), "has an operation of its own kind, OwnOperation, which cannot be judged"),
+        (
+            alter(models.BigIntegerField(default=0), "views"),
+            "changes the type of column shop_product.views from integer to bigint",
+        ),
+        (
+            alter(models.CharField(max_length=20), "name"),
+            "changes the type of column shop_product.name from varchar(50) to varchar(20)",
+        ),
+        # Django gives it a value in the older release too.
+        (
+            alter(models.IntegerField(default=0), "rank"),
+            "makes column shop_product.rank NOT NULL: see that the release that serves writes no NULL to it",
+        ),
+    ],
+)
+def test_what_cannot_be_judged_is_warned_of_once(operation: Operation, warning: str) -> None:
+    assert judge([operation, operation][: 1 if isinstance(operation, migrations.AlterField) else 2]) == ([], [warning])
+
+
+def test_finding_names_its_migration_and_database() -> None:
+    state = ProjectState()
+    for operation in BEFORE:
+        operation.state_forwards("shop", state)
+    judged = script.Judge(connection, state)
+    migration = migrations.Migration("0007_gone", "shop")
+    migration.operations = [migrations.RemoveField("product", "views")]
+    judged.migration(migration)
+    assert judged.destructive == [
+        {"migration": "shop.0007_gone", "database": "default", "text": "removes column shop_product.views"}
+    ]
+
+
+# Questions to a database
+
+
+MORE = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "{after}")]
+    atomic = {atomic}
+    operations = [{operation}]
+"""
+
+
+@pytest.fixture
+def more_migrations(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that adds a migration to those of the shop, in a copy of them."""
+    own = Path(__file__).resolve().parents[1] / "shop/migrations"
+    folder = tmp_path / "more_shop_migrations"
+    folder.mkdir()
+    for file in own.glob("*.py"):
+        (folder / file.name).write_text(file.read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.MIGRATION_MODULES = {"shop": folder.name}
+
+    def write(name: str, operation: str, atomic: bool = True) -> None:
+        after = sorted(file.stem for file in folder.glob("0*.py"))[-1]
+        (folder / f"{name}.py").write_text(MORE.format(after=after, operation=operation, atomic=atomic))
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith(folder.name)]:
+        del sys.modules[name]
+
+
+REMOVAL = 'migrations.RemoveField("product", "summary")'
+
+
+@pytest.mark.django_db
+def test_nothing_is_pending_in_a_database_that_is_up_to_date() -> None:
+    assert script.plan(["migrate", "--noinput"], serving=True) == {
+        **{"pending": [], "destructive": [], "warnings": [], "limits": {}}
+    }
+
+
+@pytest.mark.django_db
+def test_pending_migrations_are_found_in_their_order(more_migrations: Callable[..., None]) -> None:
+    more_migrations("0003_gone", REMOVAL)
+    more_migrations("0004_index", 'migrations.RunSQL("SELECT 1")', atomic=False)
+    plan = script.plan(["migrate", "--noinput"], serving=True)
+    assert plan["pending"] == [
+        {"database": "default", "migration": "shop.0003_gone", "atomic": True},
+        {"database": "default", "migration": "shop.0004_index", "atomic": False},
+    ]
+    assert [found["text"] for found in plan["destructive"]] == ["removes column shop_product.summary"]
+    assert [found["migration"] for found in plan["warnings"]] == ["shop.0004_index"]
+    assert plan["limits"]["default"].keys() == {"lock_timeout", "statement_timeout"}
+    # The command of a project: what it is for is not known, so all is looked at.
+    assert script.plan(["migrate_all"], serving=True) == plan
+
+
+@pytest.mark.django_db
+def test_nothing_breaks_where_nothing_serves(more_migrations: Callable[..., None]) -> None:
+    more_migrations("0003_gone", REMOVAL)
+    plan = script.plan(["migrate"], serving=False)
+    assert plan["pending"] and not plan["destructive"] and not plan["warnings"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_breaks_in_an_empty_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_migrations RENAME TO kept_migrations")
+    try:
+        plan = script.plan(["migrate"], serving=True)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE kept_migrations RENAME TO django_migrations")
+    # Django's own first migrations remove and rename.
+    assert "contenttypes.0002_remove_content_type_name" in [item["migration"] for item in plan["pending"]]
+    assert not plan["destructive"] and not plan["warnings"]
+
+
+@pytest.mark.django_db
+def test_plan_is_that_of_the_commands_arguments(more_migrations: Callable[..., None]) -> None:
+    more_migrations("0003_gone", REMOVAL)
+    more_migrations("0004_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
+    names = {
+        words: [item["migration"] for item in script.plan(words.split(), serving=True)["pending"]]
+        for words in ("migrate blog", "migrate shop 0003", "migrate --database default", "migrate shop 0001 --noinput")
+    }
+    assert names == {
+        "migrate blog": [],
+        "migrate shop 0003": ["shop.0003_gone"],
+        "migrate --database default": ["shop.0003_gone", "shop.0004_note"],
+        "migrate shop 0001 --noinput": ["shop.0002_view_flush"],
+    }
+    backwards = script.plan(["migrate", "shop", "0001"], serving=True)
+    assert [found["text"] for found in backwards["destructive"]] == ["is taken back"]
+    assert script.plan(["migrate", "--fake"], serving=True)["destructive"] == []
+    with pytest.raises(CommandError, match="--nosuch"):
+        script.plan(["migrate", "--nosuch"], serving=True)
+
+
+@pytest.mark.django_db
+def test_plan_is_what_migrate_itself_says(more_migrations: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
+    more_migrations("0003_gone", REMOVAL)
+    call_command("migrate", "--plan")
+    assert "shop.0003_gone" in capsys.readouterr().out
+    script.answer(json.dumps({"ask": "plan", "command": ["migrate"], "serving": True}))
+    lines = capsys.readouterr().out.splitlines()
+    answers = [json.loads(line.removeprefix(script.MARKER)) for line in lines if line.startswith(script.MARKER)]
+    assert [item["migration"] for item in answers[0]["pending"]] == ["shop.0003_gone"] and len(answers) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_session_that_holds_a_lock_is_named() -> None:
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("LOCK TABLE shop_product IN SHARE MODE")
+            cursor.execute("SELECT pg_backend_pid(), pg_sleep(1.2)")
+            pid = cursor.fetchone()[0]
+        found = {session["pid"]: session for session in script.sessions("default", 1)}
+        assert found[pid]["tables"] == "shop_product" and found[pid]["state"] == "idle in transaction"
+        assert script.sessions("default", 3600) == []
+    finally:
+        other.close()

@@ -1,0 +1,213 @@
+"""The role processes: commands as they are written, folders as they are meant, and nothing left of what is unwanted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from conftest import ROOT, load_plugin, load_yaml
+from test_templates import USES, render
+
+ROLE = ROOT / "roles/processes"
+WORDS = ["./run", "two words", "\"double\" and 'single'", "back\\slash", "100%", "$HOME", "%i", ";", "", "ä"]
+
+
+@pytest.fixture
+def written(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, str]]:
+    """Return a function that gives what the role writes, by path."""
+
+    def files(**extra: Any) -> dict[str, str]:
+        variables = variables_for(ROLE, "13", **extra)
+        return {file.path: file.text for use in USES if use.role == ROLE for file in render(use, variables)}
+
+    return files
+
+
+def setting(unit: str, name: str) -> list[str]:
+    """Return the values of a setting in a unit, lines that go on joined."""
+    return re.findall(rf"^{name}=(.*)$", unit.replace("\\\n", ""), flags=re.MULTILINE)
+
+
+def as_systemd(line: str) -> list[str]:
+    """Return the words of a command line as systemd reads it (systemd.service(5))."""
+    return [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(line)]
+
+
+def test_words_of_a_command_arrive_as_written(written: Callable[..., dict[str, str]]) -> None:
+    service = {"name": "listener", "command": WORDS}
+    timer = {"name": "sweep", "command": WORDS, "schedule": "daily"}
+    files = written(processes_services=[service], processes_timers=[timer])
+    (command,) = setting(files["/etc/slipway/services/listener/unit"], "ExecStart")
+    assert as_systemd(command) == ["/usr/bin/env", *WORDS]
+    # No $ or % stands alone, which systemd would take for a variable or a specifier.
+    assert not re.search(r"(?<!\$)\$(\$\$)*(?!\$)", command) and not re.search(r"(?<!%)%(%%)*(?!%)", command)
+    (command,) = setting(files["/etc/systemd/system/slipway-sweep.service"], "ExecStart")
+    assert as_systemd(command)[3:] == ["sh", *WORDS]
+
+
+@pytest.mark.parametrize(
+    ("directory", "own", "place"),
+    [
+        ("", None, "/srv/slipway/slots/listener/%i/release/src"),
+        ("web", None, "/srv/slipway/slots/listener/%i/release/src/web"),
+        ("web", "tools", "/srv/slipway/slots/listener/%i/release/src/web/tools"),
+        ("web", "/srv/data", "/srv/data"),
+    ],
+)
+def test_folder_that_a_service_works_in(
+    written: Callable[..., dict[str, str]], directory: str, own: str | None, place: str
+) -> None:
+    service = {"name": "listener", "command": ["run"]} | ({"directory": own} if own else {})
+    files = written(processes_services=[service], processes_directory=directory)
+    assert setting(files["/etc/slipway/services/listener/unit"], "WorkingDirectory") == [place]
+
+
+def test_another_user_does_not_take_the_applications_folder(written: Callable[..., dict[str, str]]) -> None:
+    """Systemd gives a StateDirectory, with all that is in it, to the unit's user."""
+    unit = written(processes_services=[{"name": "mail", "command": ["run"], "user": "www-data"}])[
+        "/etc/slipway/services/mail/unit"
+    ]
+    assert setting(unit, "User") == ["www-data"]
+    assert setting(unit, "StateDirectory") == ["slipway-mail"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict[str, Any]], first: bool) -> None:
+    processes = [
+        {"name": "everywhere", "command": ["run"]},
+        {"name": "also", "command": ["run"], "once": False},
+        {"name": "single", "command": ["run"], "once": True},
+    ]
+    variables = variables_for(ROLE, "13", processes_services=processes, processes_timers=processes) | {
+        "processes_first": first
+    }
+    for kind in ("services", "timers"):
+        wanted = Templar(DataLoader(), variables).template(variables[f"__processes_wanted_{kind}"])
+        assert [process["name"] for process in wanted] == ["everywhere", "also", *(["single"] if first else [])]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"processes_services": [{"name": "web", "command": ["run"]}]}, "those are gunicorn's and Celery's"),
+        ({"processes_services": [{"name": "celery-x", "command": ["run"]}]}, "those are gunicorn's and Celery's"),
+        ({"processes_services": [{"name": "Listener", "command": ["run"]}]}, "must have names of small letters"),
+        ({"processes_services": [{"name": "sweep", "command": ["run"]}]}, "have a name twice: sweep, sweep"),
+        ({"processes_services": [{"name": "a", "command": ["A=b", "run"]}]}, "begin with a program's name"),
+        ({"processes_services": [{"name": "a", "command": ["-x"]}]}, "begin with a program's name"),
+        ({"processes_services": [{"name": "a", "command": ["sh", "-c", "a\nb"]}]}, "on one line each"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "user": "no body"}]}, "names of users"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "stop_timeout": 0}]}, "stop_timeout of 1 second"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "directory": "a b"}]}, "folders without blanks"),
+        (
+            {"processes_services": [{"name": "a", "command": ["run"], "environment": {"A-B": "c"}}]},
+            "no shell takes: A-B",
+        ),
+        ({"processes_services": [{"name": "a", "command": ["run"], "environment": {"A": 1}}]}, "text of one line"),
+        ({"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily;"}]}, "must have schedules"),
+        (
+            {"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily", "timeout": 0}]},
+            "a timeout of 1",
+        ),
+        ({"processes_directory": "../other"}, "must be a folder in the source"),
+        ({"processes_writable_paths": ["data"]}, "must be folders that begin with a slash"),
+        ({"processes_services": [{"name": "a", "command": "run me"}]}, "must be a list, is text"),
+        ({"processes_timers": [{"name": "a", "command": ["run"]}]}, "is required and not set"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "comand": ["b"]}]}, "is not an option here"),
+    ],
+)
+def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any], message: str) -> None:
+    preflight = load_plugin("playbooks/plugins/action/preflight.py")
+    variables = variables_for(ROLE, "13", **fault)
+    (task,) = load_yaml(ROLE / "tasks/preflight.yml")
+    options = load_yaml(ROLE / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    inspector = preflight.Inspector("processes", ["processes"], options, variables, Templar(DataLoader(), variables))
+    inspector.inspect_options()
+    inspector.inspect_checks(task["preflight"]["checks"])
+    assert message in " ".join(fault.why for fault in inspector.faults)
+
+
+@pytest.fixture
+def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return a function that runs process_prune on folders of the test's own, with a systemd that only listens."""
+    shared = load_plugin("playbooks/plugins/module_utils/systemd_unit.py")
+    monkeypatch.setitem(sys.modules, "ansible.module_utils.systemd_unit", shared)
+    module = load_plugin("playbooks/plugins/modules/process_prune.py")
+    calls: list[tuple[str, ...]] = []
+
+    class Systemd:
+        def __init__(self, _: object) -> None: ...
+
+        def show(self, unit: str) -> dict[str, str]:
+            return {"LoadState": "loaded" if (tmp_path / "units" / unit).exists() else "not-found"}
+
+        def run(self, *arguments: str) -> None:
+            calls.append(arguments)
+
+    monkeypatch.setattr(module, "UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(module, "SETTINGS", str(tmp_path))
+    monkeypatch.setattr(module, "Systemd", Systemd)
+
+    def run(check: bool = False, **params: Any) -> dict[str, Any]:
+        calls.clear()
+        said: dict[str, Any] = {}
+        fake = SimpleNamespace(
+            params={"app": "app", **params}, check_mode=check, exit_json=lambda **out: said.update(out)
+        )
+        monkeypatch.setattr(module, "AnsibleModule", lambda **_: fake)
+        module.main()
+        return said | {"calls": list(calls)}
+
+    return run
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """Return folders as they are on a host with two services and two timers beside gunicorn and Celery."""
+    for name in ("web", "celery-default", "listener", "old"):
+        (tmp_path / "app/services" / name).mkdir(parents=True)
+    for folder in ("app/timers", "units/timers.target.wants"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("sweep", "gone"):
+        (tmp_path / f"app/timers/{name}.env").touch()
+        for kind in ("timer", "service"):
+            (tmp_path / f"units/app-{name}.{kind}").touch()
+        (tmp_path / f"units/timers.target.wants/app-{name}.timer").symlink_to(tmp_path / f"units/app-{name}.timer")
+    return tmp_path
+
+
+def test_unwanted_is_removed_and_nothing_else(host: Path, prune: Callable[..., dict[str, Any]]) -> None:
+    dry = prune(check=True, services=["listener"], timers=["sweep"])
+    assert dry["changed"] and (host / "app/services/old").exists() and (host / "app/timers/gone.env").exists()
+    said = prune(services=["listener"], timers=["sweep"])
+    assert (said["services"], said["timers"]) == (["old"], ["gone"])
+    assert said["calls"] == [("stop", "app-gone.timer"), ("stop", "app-gone.service"), ("daemon-reload",)]
+    assert sorted(path.name for path in (host / "app/services").iterdir()) == ["celery-default", "listener", "web"]
+    left = sorted(path.name for path in (host / "units").rglob("app-*"))
+    assert left == ["app-sweep.service", "app-sweep.timer", "app-sweep.timer"]
+    assert prune(services=["listener"], timers=["sweep"]) == {
+        "changed": False,
+        "services": [],
+        "timers": [],
+        "calls": [],
+    }
+
+
+def test_removal_that_was_cut_is_finished(host: Path, prune: Callable[..., dict[str, Any]]) -> None:
+    (host / "units/app-gone.timer").unlink()
+    (host / "units/app-gone.service").unlink()
+    assert prune(services=["listener", "old"], timers=["sweep"])["timers"] == ["gone"]
+    assert not (host / "app/timers/gone.env").exists()
+    assert not list((host / "units").rglob("app-gone*"))
+
+
+def test_host_that_was_never_touched(prune: Callable[..., dict[str, Any]]) -> None:
+    assert prune(services=[], timers=[])["changed"] is False
