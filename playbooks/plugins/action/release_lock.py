@@ -11,16 +11,56 @@ A lock whose run has ended without leaving it, which this machine can tell of it
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.module_utils.control_node import is_over, this_run
 from ansible.plugins.action import ActionBase
+
+
+def started_at(pid: int) -> str:
+    """Return when a process of this machine began, in clock ticks since the boot; empty when there is none (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The name in parentheses may hold blanks; the 22nd field is the 20th after it.
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def machine() -> str:
+    """Return what tells this machine since its boot, and its namespace of processes, from all others."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def this_run() -> dict[str, str]:
+    """Return who and what this run of Ansible is, the same in all its processes: an action's parent is the run itself."""
+    pid = os.getppid()
+    return {
+        "by": f"{getpass.getuser()}@{socket.gethostname()}",
+        "machine": machine(),
+        "pid": str(pid),
+        "started": started_at(pid),
+    }
+
+
+def is_over(run: dict[str, str]) -> bool:
+    """Tell whether a run of this machine has ended; of another machine's nothing is known, and it counts as going on."""
+    return run.get("machine") == machine() and started_at(int(run["pid"])) != run["started"]
 
 
 class ActionModule(ActionBase):
     """Say who we are, and judge who holds the lock."""
+
+    # For other actions that name the run.
+    this_run = staticmethod(this_run)
 
     _supports_check_mode = True
 

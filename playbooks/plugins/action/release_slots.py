@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.control_node import this_run
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import action_loader
 
 
 def reason_of(variables: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
         """Return the module's result."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        arguments = dict(self._task.args) | {"by": this_run()["by"]}
+        arguments = dict(self._task.args) | {"by": action_loader.get("release_lock", class_only=True).this_run()["by"]}
         if arguments["action"] == "take_back":
             arguments["reason"] = reason_of(variables)
         result = self._execute_module("release_slots", module_args=arguments, task_vars=task_vars)
