@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,21 +102,84 @@ def articles(host: Host) -> None:
     assert re.search(r"^seed_demo: (created|nothing to do)", said, flags=re.MULTILINE)
 
 
-@pytest.fixture(scope="session")
-def playbook() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs a playbook of the project from this machine against Molecule's inventory."""
+@dataclass
+class Playbooks:
+    """The project's playbooks, run from this machine against the inventory of the scenario."""
 
-    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        inventory = os.environ.get("SLIPWAY_TEST_INVENTORY", str(PROJECT / "inventories/molecule"))
-        command = ["ansible-playbook", "-i", inventory, str(PROJECT / "playbooks" / name), *arguments]
+    inventory: str
+
+    def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a playbook."""
+        command = ["ansible-playbook", "-i", self.inventory, str(PROJECT / "playbooks" / name), *arguments]
         # Molecule, where it takes its output for a terminal, asks for colours: no test would find its words again.
         settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
-        return subprocess.run(
+        return subprocess.Popen(
             command, cwd=PROJECT, env=os.environ | settings | environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    return run
+    def __call__(self, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook to its end."""
+        process = self.start(name, *arguments, **environment)
+        output, _ = process.communicate(timeout=600)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+
+@pytest.fixture(scope="session")
+def playbook(request: pytest.FixtureRequest) -> Playbooks:
+    """Return what runs playbooks against the scenario's inventory."""
+    return Playbooks(request.config.getoption("ansible_inventory"))
+
+
+class Visitors:
+    """Clients that ask for pages and send forms, again and again, while something else is done.
+
+    Half of them keep their connections. Every eighth request is a POST of the registration form with nothing in it, which
+    comes back with 200.
+    """
+
+    PATHS = ("/posts/", "/", "/shop/", "/posts/", "/shop/hot/", "/posts/", "/")
+    FORM = "/accounts/register/"
+
+    def __init__(self, *sites: Site, count: int = 4) -> None:
+        """Take the sites that are asked in turn, and the number of clients."""
+        self.answers: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._ask, args=(sites[n // 2 % len(sites)].url, n % 2 == 0)) for n in range(count)
+        ]
+
+    def _ask(self, url: str, keep_alive: bool) -> None:
+        with requests.Session() as session:
+            found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', session.get(url + self.FORM, timeout=15).text)
+            assert found
+            form = {"csrfmiddlewaretoken": found[1]}
+            turn = 0
+            while not self._stop.is_set():
+                turn += 1
+                headers = {} if keep_alive else {"Connection": "close"}
+                try:
+                    if turn % 8:
+                        path = self.PATHS[turn % len(self.PATHS)]
+                        answer = session.get(url + path, timeout=15, headers=headers)
+                    else:
+                        answer = session.post(url + self.FORM, form, timeout=15, headers=headers)
+                    self.answers.append(str(answer.status_code))
+                except requests.RequestException as error:
+                    self.answers.append(repr(error))
+                self._stop.wait(0.05)
+
+    def __enter__(self) -> Visitors:
+        """Let them begin."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let them finish."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 def recap(output: str) -> dict[str, dict[str, int]]:

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
-import requests
-from conftest import APP, Site, journal, live_unit, main_pid, recap
+from conftest import APP, Site, Visitors, journal, live_unit, main_pid, recap
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://debian12"]
 pytestmark = pytest.mark.disruptive
-
-
-class Visitors:
-    """Clients that ask for a page again and again while something else is done."""
-
-    def __init__(self, site: Site, count: int = 4) -> None:
-        self.answers: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(site.url, n % 2 == 0)) for n in range(count)]
-
-    def _ask(self, url: str, keep_alive: bool) -> None:
-        session = requests.Session()
-        while not self._stop.is_set():
-            try:
-                asked = session if keep_alive else requests
-                self.answers.append(str(asked.get(f"{url}/posts/", timeout=15).status_code))
-            except requests.RequestException as error:
-                self.answers.append(repr(error))
-            self._stop.wait(0.05)
-
-    def __enter__(self) -> Visitors:
-        """Let them begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let them finish."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 @pytest.fixture
@@ -76,20 +43,20 @@ def test_other_classes_of_workers_serve(host: Host, site: Site, playbook: Callab
     wanted = (
         f'{{"gunicorn_worker_class": "{worker_class}", "gunicorn_threads": {4 if worker_class == "gthread" else 1}}}'
     )
-    result = playbook("app.yml", "--limit", "debian12", "--extra-vars", wanted)
+    result = playbook("deploy.yml", "--limit", "debian12", "--extra-vars", wanted)
     try:
         assert result.returncode == 0, result.stdout[-4000:]
         assert f"Using worker: {worker_class}" in journal(host, live_unit(host, "web"), 100)
         assert all(site.answers() for _ in range(5))
     finally:
-        assert playbook("app.yml", "--limit", "debian12").returncode == 0
+        assert playbook("deploy.yml", "--limit", "debian12").returncode == 0
 
 
 def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Site, playbook: Callable) -> None:
     before = live_unit(host, "web")
     pid = main_pid(host, before)
     with Visitors(site) as visitors:
-        wrong = '{"gunicorn_wsgi_application": "config.nosuchmodule:application"}'
+        wrong = '{"gunicorn_application": "config.nosuchmodule:application"}'
         result = playbook("deploy.yml", "--limit", "debian12", "--extra-vars", wrong)
     assert result.returncode != 0
     assert "did not start" in result.stdout and "No module named" in result.stdout, result.stdout[-4000:]
