@@ -1,68 +1,70 @@
 #!/usr/bin/python
-"""Remove releases that are neither among the newest nor in use."""
+"""Remove releases that are neither among the newest nor in use, and virtual environments that no release has."""
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import MARKER, LockedError, deploy_lock, releases_in_use
 
 DOCUMENTATION = r"""
 module: release_prune
 short_description: Remove releases that are neither among the newest nor in use
 description:
-  - Keeps the newest complete releases, and every release that a slot or the link C(current) points to, whatever its
-    age. Unfinished ones go, except the one that is named.
+  - Keeps the newest complete releases, and every release that a slot or the links C(current), C(candidate) and
+    C(previous) lead to, whatever its age. Unfinished ones go, and the virtual environments that no release leads to.
 options:
-  directory: {description: The folder of the releases., type: path, required: true}
-  slots: {description: The folder of the services' slots., type: path, required: true}
-  current: {description: The link to the release in use., type: path, required: true}
-  release: {description: The release that is being deployed., type: path, required: true}
+  folder: {description: The application's folder., type: path, required: true}
   keep: {description: How many of the newest to keep., type: int, required: true}
 author: Slipway contributors
 """
 
-MARKER = ".complete"
 
-
-def completed_at(release: str) -> float:
-    """Return when `release` was completed, in seconds since the epoch, 0 for an unfinished one."""
+def completed_at(folder: str) -> float:
+    """Return when `folder` was completed, in seconds since the epoch, 0 for an unfinished one."""
     try:
-        return os.path.getmtime(os.path.join(release, MARKER))
+        return os.path.getmtime(os.path.join(folder, MARKER))
     except FileNotFoundError:
         return 0.0
+
+
+def folders_in(path: str) -> set[str]:
+    """Return the real paths of the folders in a folder."""
+    if not os.path.isdir(path):
+        return set()
+    return {os.path.realpath(entry.path) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
+
+
+def find_unwanted(folder: str, keep: int) -> list[str]:
+    """Return the releases and virtual environments to remove."""
+    releases = folders_in(os.path.join(folder, "releases"))
+    newest = sorted(filter(completed_at, releases), key=completed_at, reverse=True)[:keep]
+    kept = (set(newest) | releases_in_use(folder)) & releases
+    venvs = {os.path.realpath(os.path.join(release, "venv")) for release in kept}
+    return sorted(releases - kept) + sorted(folders_in(os.path.join(folder, "venvs")) - venvs)
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "directory": {"type": "path", "required": True},
-            "slots": {"type": "path", "required": True},
-            "current": {"type": "path", "required": True},
-            "release": {"type": "path", "required": True},
-            "keep": {"type": "int", "required": True},
-        },
+        argument_spec={"folder": {"type": "path", "required": True}, "keep": {"type": "int", "required": True}},
         supports_check_mode=True,
     )
-    releases = (
-        [entry.path for entry in os.scandir(module.params["directory"])]
-        if os.path.isdir(module.params["directory"])
-        else []
-    )
-    releases = [os.path.realpath(release) for release in releases if os.path.isdir(release)]
-    links = [module.params["current"], module.params["release"], *glob.glob(f"{module.params['slots']}/*/[ab]/release")]
-    in_use = {os.path.realpath(link) for link in links}
-    newest = sorted(filter(completed_at, releases), key=completed_at, reverse=True)[: module.params["keep"]]
-    removed = sorted(set(releases) - set(newest) - in_use)
-    if not module.check_mode:
-        for release in removed:
-            # Without its marker first: a removal that is cut leaves no release that looks complete.
-            if completed_at(release):
-                os.unlink(os.path.join(release, MARKER))
-            shutil.rmtree(release)
+    folder, keep = module.params["folder"], module.params["keep"]
+    removed = find_unwanted(folder, keep)
+    if removed and not module.check_mode:
+        try:
+            with deploy_lock(folder):
+                removed = find_unwanted(folder, keep)
+                for path in removed:
+                    # Without its marker first: a removal that is cut leaves nothing that looks complete.
+                    if completed_at(path):
+                        os.unlink(os.path.join(path, MARKER))
+                    shutil.rmtree(path)
+        except LockedError as error:
+            module.fail_json(msg=str(error))
     module.exit_json(changed=bool(removed), removed=removed)
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import MARKER
 
 DOCUMENTATION = r"""
 module: static_union
@@ -27,11 +28,13 @@ author: Slipway contributors
 
 
 def files_below(folder: str) -> dict[str, str]:
-    """Return the files below `folder`: path relative to it, and full path."""
+    """Return the files below `folder`, which may be a link: path relative to it, and full path."""
     return {
         os.path.relpath(os.path.join(top, name), folder): os.path.join(top, name)
         for top, _, names in os.walk(folder)
         for name in names
+        # A link that leads nowhere is nobody's file.
+        if os.path.isfile(os.path.join(top, name))
     }
 
 
@@ -47,7 +50,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     destination = module.params["destination"]
-    markers = sorted(glob.glob(f"{module.params['directory']}/*/.complete"), key=os.path.getmtime)
+    markers = sorted(glob.glob(f"{module.params['directory']}/*/{MARKER}"), key=os.path.getmtime)
     wanted: dict[str, str] = {}
     for release in [*(os.path.dirname(marker) for marker in markers), module.params["release"]]:
         wanted.update(files_below(os.path.join(release, module.params["subdirectory"])))
@@ -58,14 +61,28 @@ def main() -> None:
     if not module.check_mode:
         for name in written:
             target = os.path.join(destination, name)
+            # One release may have a folder where another has a file.
+            for above in parents(target, destination):
+                if os.path.isfile(above):
+                    os.unlink(above)
+            if os.path.isdir(target):
+                shutil.rmtree(target)
             os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
             # The time is copied too: it is what Last-Modified says, and must be the same on every edge host.
             shutil.copy2(wanted[name], f"{target}.new")
             os.chmod(f"{target}.new", 0o644)
             os.replace(f"{target}.new", target)
         for name in removed:
-            os.unlink(os.path.join(destination, name))
+            path = os.path.join(destination, name)
+            if os.path.lexists(path):
+                os.unlink(path)
     module.exit_json(changed=bool(written or removed), written=len(written), removed=len(removed))
+
+
+def parents(path: str, folder: str) -> list[str]:
+    """Return the folders that `path` is in, from below `folder` on."""
+    names = os.path.relpath(path, folder).split("/")[:-1]
+    return [os.path.join(folder, *names[: count + 1]) for count in range(len(names))]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,88 @@
+"""Have the release built on the host that builds, and make it the candidate.
+
+    release_build:
+      id: "{{ __django_app_release_id }}"
+      source: "{{ __django_app_source }}"           # what release_source has returned
+      uv: /opt/slipway/uv-...
+      uv_lock: "{{ __django_app_uv_lock }}"
+      environment: {UV_CACHE_DIR: ...}
+      settings: "{{ __django_app_build }}"
+
+A release that is complete costs one call. Otherwise the archive is transferred and the module of the same name builds
+it, in one call too. The hooks and the files of the inventory, which may have secrets in them, are read from the role's
+variables here: they are in no task's arguments, and so a build that fails can say why.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from ansible import constants as C
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Ask for the release, and build it where it is not complete."""
+
+    _supports_check_mode = True
+    TRANSFERS_FILES = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the module's result."""
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "app": {"type": "str", "required": True},
+                "id": {"type": "str", "required": True},
+                "source": {"type": "dict", "required": True},
+                "force": {"type": "bool", "default": False},
+                "uv": {"type": "path", "required": True},
+                "uv_lock": {"type": "str", "required": True},
+                "environment": {"type": "dict", "required": True},
+                "settings": {"type": "dict", "required": True},
+            }
+        )
+        source = arguments.pop("source")
+        hooks = self._templar.template(variables.get("django_app_hooks", []))
+        files = self._templar.template(variables.get("django_app_files", []))
+        arguments["settings"] |= {
+            "hooks": [hook for hook in hooks if hook["when"].endswith("_collectstatic")],
+            "files": [file for file in files if not file["path"].startswith("/")],
+        }
+        arguments |= {
+            "folder": f"/srv/{arguments['app']}",
+            "digest": source["digest"],
+            "source": source["description"],
+            "by": f"{getpass.getuser()}@{socket.gethostname()}",
+        }
+        result = self._call(arguments, variables)
+        if result.get("failed") or result["complete"] or self._task.check_mode:
+            return self._note(result)
+        self._connection._shell.tmpdir = self._connection._shell.tmpdir or self._make_tmp_path()
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+        self._transfer_file(source["archive"], remote)
+        return self._note(self._call(arguments | {"archive": remote}, variables))
+
+    def _call(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """Call the module; its arguments are for no log of the host and for no output here."""
+        result = self._execute_module(
+            "release_build", module_args=arguments, task_vars=variables | {"ansible_no_target_syslog": True}
+        )
+        result.pop("invocation", None)
+        return result
+
+    def _note(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Tell the tasks of the run's other hosts, which share Ansible's temporary folder, what was built."""
+        if not result.get("failed") and result.get("marker"):
+            marker = result["marker"]
+            note = Path(C.DEFAULT_LOCAL_TMP) / f"release-{marker['id']}.json"
+            temporary = note.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(marker), encoding="utf-8")
+            temporary.replace(note)
+        return result

@@ -1,0 +1,89 @@
+#!/usr/bin/python
+"""Run an application's own commands once for each release: the part of the action of this name that runs on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+
+from ansible.module_utils.app_command import AppCommand
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import LockedError, deploy_lock
+from ansible.module_utils.systemd_unit import write_atomically
+
+DOCUMENTATION = r"""
+module: release_hooks
+short_description: Run an application's own commands once for each release
+description:
+  - Runs the commands in their order, as the application's user with its environment. What was run for which release is
+    remembered on the host, so a run that changes nothing runs none, and one that was cut goes on with the next. A
+    release that comes back, or a hook that is written anew, is run again.
+options:
+  app: {description: The application's name., type: str, required: true}
+  folder: {description: The application's folder., type: path, required: true}
+  release: {description: "The release's folder, or a link to it.", type: path, required: true}
+  hooks: {description: "The hooks, as in C(django_app_hooks).", type: list, elements: dict, required: true}
+author: Slipway contributors
+"""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "folder": {"type": "path", "required": True},
+            "release": {"type": "path", "required": True},
+            "hooks": {"type": "list", "elements": "dict", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    folder, release = module.params["folder"], os.path.realpath(module.params["release"])
+    notes = os.path.join(folder, "hooks.json")
+
+    def stamp(hook: dict) -> str:
+        content = json.dumps([os.path.basename(release), hook], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def waiting() -> list[dict]:
+        return [hook for hook in module.params["hooks"] if read().get(f"{hook['when']} {hook['name']}") != stamp(hook)]
+
+    def read() -> dict[str, str]:
+        try:
+            with open(notes) as file:
+                return json.load(file)
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    if module.check_mode or not waiting():
+        module.exit_json(changed=bool(waiting()), ran=[])
+    ran, changed = [], False
+    try:
+        with deploy_lock(folder):
+            for hook in waiting():
+                result = AppCommand(
+                    app=module.params["app"],
+                    release=release,
+                    command=hook["command"],
+                    directory=hook.get("directory") or None,
+                    user=hook.get("user") or None,
+                    environment=hook.get("environment") or {},
+                    timeout=hook.get("timeout") or 3600,
+                ).run()
+                if not result.succeeded:
+                    module.fail_json(msg=result.explain(f"The hook {hook['name']} ({hook['when']})"), ran=ran)
+                pattern = hook.get("changed_when")
+                changed |= pattern is None or bool(re.search(pattern, result.output))
+                ran.append({"name": hook["name"], "seconds": round(result.seconds, 1)})
+                write_atomically(
+                    notes, json.dumps(read() | {f"{hook['when']} {hook['name']}": stamp(hook)}).encode(), 0o600
+                )
+    except LockedError as error:
+        module.fail_json(msg=str(error), ran=ran)
+    module.exit_json(changed=changed, ran=ran)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+#!/usr/bin/python
+"""Hand a finished release from the host that built it to the others: the part of the action of this name on the hosts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import (
+    MARKER,
+    LockedError,
+    deploy_lock,
+    is_complete,
+    leads_to,
+    point,
+    read_marker,
+    releases_in_use,
+    write_marker,
+)
+
+DOCUMENTATION = r"""
+module: release_ship
+short_description: Hand a finished release from the host that built it to the others
+description:
+  - C(ask) says which parts of a release this host lacks, C(pack) packs a part on the host that has it, C(receive)
+    unpacks parts, with the marker last. When the release is complete, the link C(candidate) is made to lead to it.
+options:
+  step: {description: What to do., type: str, choices: [ask, pack, receive], required: true}
+  folder: {description: The folder that has C(releases) and C(venvs)., type: path, required: true}
+  id: {description: The release., type: str, required: true}
+  marker: {description: What the marker of the release says., type: dict, default: {}}
+  static_only: {description: Whether this host has the static files alone., type: bool, default: false}
+  parts: {description: "The parts: C(release), C(venv), C(static), each with its archive.", type: dict, default: {}}
+author: Slipway contributors
+"""
+
+
+class ShipError(Exception):
+    """What went wrong, in words for the operator."""
+
+
+class Release:
+    """A release on this host."""
+
+    def __init__(self, folder: str, name: str, marker: dict[str, Any], static_only: bool) -> None:
+        self.folder = folder
+        self.path = os.path.join(folder, "releases", name)
+        self.marker = marker
+        self.static_only = static_only
+
+    @property
+    def venv(self) -> str:
+        """The folder of its virtual environment."""
+        return os.path.join(self.folder, "venvs", self.marker.get("venv", ""))
+
+    def lacks(self) -> list[str]:
+        """Return the parts that are not here."""
+        if is_complete(self.path, self.static_only):
+            return []
+        if self.static_only:
+            return ["static"]
+        if self.marker.get("venv") and read_marker(self.venv) is not None:
+            return ["release"]
+        return ["venv", "release"]
+
+    def pack(self, part: str, archive: str) -> None:
+        """Write a part into an archive, for the owner of the folder that it lies in."""
+        options = ["--dereference"] if part == "static" else []
+        source, name = {
+            "static": (self.path, "static"),
+            "release": (os.path.dirname(self.path), os.path.basename(self.path)),
+            "venv": (os.path.dirname(self.venv), os.path.basename(self.venv)),
+        }[part]
+        owner = os.stat(os.path.dirname(archive))
+        descriptor = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            words = ["tar", "--create", "--use-compress-program=gzip -1", f"--exclude={name}/{MARKER}", *options]
+            tar(["nice", "-n", "19", *words, "--directory", source, name], stdout=file)
+
+    def receive(self, part: str, archive: str) -> None:
+        """Unpack a part in place of what an unfinished transfer left."""
+        target = {"static": self.path, "release": self.path, "venv": self.venv}[part]
+        if part != "venv" and os.path.realpath(target) in releases_in_use(self.folder) - {
+            os.path.realpath(os.path.join(self.folder, "candidate"))
+        }:
+            raise ShipError(
+                f"{target} is in use and is not complete any more: its marker or its virtual environment was removed. "
+                "Run with django_app_force=true for a release beside it"
+            )
+        if os.path.isdir(target):
+            shutil.rmtree(target)
+        into = target if part == "static" else os.path.dirname(target)
+        os.makedirs(into, mode=0o755, exist_ok=True)
+        tar(["tar", "--extract", "--gzip", "--preserve-permissions", "--file", archive, "--directory", into])
+        if part == "venv":
+            write_marker(target, {"python": self.marker.get("python", "")})
+        else:
+            write_marker(target, self.marker | ({"static_only": True} if self.static_only else {}))
+
+
+def tar(words: list[str], **options: Any) -> None:
+    """Run tar, or say what it says."""
+    done = subprocess.run(words, stderr=subprocess.PIPE, check=False, **options)
+    if done.returncode:
+        raise ShipError(f"{' '.join(words)}: {done.stderr.decode(errors='replace').strip()}")
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "step": {"type": "str", "choices": ["ask", "pack", "receive"], "required": True},
+            "folder": {"type": "path", "required": True},
+            "id": {"type": "str", "required": True},
+            "marker": {"type": "dict", "default": {}},
+            "static_only": {"type": "bool", "default": False},
+            "parts": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    os.umask(0o022)
+    parameters = module.params
+    release = Release(parameters["folder"], parameters["id"], parameters["marker"], parameters["static_only"])
+    link = os.path.join(release.folder, "candidate")
+    try:
+        if parameters["step"] == "pack":
+            with deploy_lock(release.folder):
+                for part, archive in parameters["parts"].items():
+                    release.pack(part, archive)
+            module.exit_json(changed=False)
+        lacks = release.lacks()
+        changed = bool(lacks) or not leads_to(link, release.path)
+        if not changed or module.check_mode:
+            module.exit_json(changed=changed, lacks=lacks)
+        if lacks and parameters["step"] == "ask":
+            module.exit_json(changed=False, lacks=lacks)
+        with deploy_lock(release.folder):
+            for part in release.lacks():
+                release.receive(part, parameters["parts"][part])
+            point(link, release.path)
+    except (ShipError, LockedError, OSError) as error:
+        module.fail_json(msg=f"The release {parameters['id']} was not handed over; what serves goes on. {error}")
+    module.exit_json(changed=True, lacks=[])
+
+
+if __name__ == "__main__":
+    main()
