@@ -207,6 +207,7 @@ class Unit:
             [
                 *options,
                 f"--unit={self.name}",
+                f"--description=Migrations of {command.app}",
                 "--remain-after-exit",
                 "--property=LogRateLimitIntervalSec=0",
                 *words[at:],
