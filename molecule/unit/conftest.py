@@ -131,14 +131,18 @@ def templar_for() -> Callable[[Mapping[str, Any]], Templar]:
 
 
 def run_action(
-    plugin: ModuleType, loader: DataLoader | None = None, check: bool = False, **arguments: Any
+    plugin: ModuleType,
+    loader: DataLoader | None = None,
+    check: bool = False,
+    variables: Mapping[str, Any] | None = None,
+    **arguments: Any,
 ) -> dict[str, Any]:
     """Run an action plugin as a task would, in this process; what it refuses is raised."""
     task = SimpleNamespace(args=arguments, action=plugin.__name__, async_val=0, check_mode=check)
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
     loader = loader or DataLoader()
     action = plugin.ActionModule(task, connection, None, loader, Templar(loader, {}), None)
-    return action.run(task_vars={})
+    return action.run(task_vars=dict(variables or {}))
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
-"""source_bundle: the digest says what is in the tree, and nothing else; the archive holds just that."""
+"""release_source: each kind of source gives one archive, and the digest says what is in it and nothing else."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
+import io
 import os
 import shutil
 import socket
 import subprocess
 import tarfile
-from collections.abc import Callable
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +21,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from conftest import ROOT, load_plugin, run_action
 
-plugin = load_plugin("playbooks/plugins/action/source_bundle.py")
+plugin = load_plugin("playbooks/plugins/action/release_source.py")
 
 FILES = {"manage.py": "x", "app/views.py": "y", "app/ünïcode name.txt": "z", "app/data/big": "0" * 300_000}
 LEFT_OUT = [
@@ -57,9 +63,36 @@ def tree(tmp_path: Path) -> Path:
     return folder
 
 
-def bundle(folder: Path | str, **arguments: Any) -> dict[str, Any]:
-    """Bundle a folder."""
-    return run_action(plugin, path=str(folder), **arguments)
+@pytest.fixture(autouse=True)
+def of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a cache and a temporary folder of its own: a run gets each source once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    monkeypatch.setattr(plugin.C, "DEFAULT_LOCAL_TMP", str(runs))
+
+
+def new_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """Begin another run of Ansible, which knows nothing of what the last one found."""
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(plugin.C, "DEFAULT_LOCAL_TMP", str(tmp_path / name))
+
+
+def get(key: str = "", **wanted: Any) -> dict[str, Any]:
+    """Get a source as the action does, but anew."""
+    cache = Path(os.environ["XDG_CACHE_HOME"], "slipway/sources")
+    return plugin.asdict(plugin.get_source(plugin.Wanted(**wanted), key, cache))
+
+
+def bundle(folder: Path | str) -> dict[str, Any]:
+    """Get a folder."""
+    return get(source=str(folder))
+
+
+def act(check: bool = False, refuse: bool = True, **variables: Any) -> dict[str, Any]:
+    """Run the action over variables of the role."""
+    variables = {f"django_app_{name}": value for name, value in variables.items()}
+    return run_action(plugin, check=check, variables=variables, refuse=refuse)
 
 
 def names(result: dict[str, Any]) -> list[str]:
@@ -74,7 +107,7 @@ EXPECTED = sorted([*FILES, "app/link", "folder link", "dangling"], key=os.fsenco
 def test_archive_holds_the_tree(tree: Path, tmp_path: Path) -> None:
     result = bundle(tree)
     assert names(result) == EXPECTED
-    assert (result["changed"], result["files"]) == (False, len(EXPECTED))
+    assert result["files"] == len(EXPECTED)
     assert result["size"] == os.path.getsize(result["archive"]) < 10_000
     with tarfile.open(result["archive"]) as archive:
         assert {(member.uid, member.gid, member.uname, member.mtime) for member in archive} == {
@@ -120,7 +153,8 @@ def test_digest_does_not_depend_on_the_checkout(tree: Path, tmp_path: Path) -> N
     second = bundle(other)
     assert second["digest"] == first["digest"]
     assert Path(second["archive"]).read_bytes() == Path(first["archive"]).read_bytes()
-    assert run_action(plugin, check=True, path=str(other))["digest"] == first["digest"]
+    checked = act(check=True, source=str(other))
+    assert (checked["digest"], checked["changed"]) == (first["digest"], False)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +186,6 @@ def test_what_is_no_source_is_left_out(tree: Path, with_git: bool) -> None:
     result = bundle(tree)
     assert names(result) == EXPECTED
     assert result["digest"] == before
-
-
-def test_exclude(tree: Path) -> None:
-    fill(tree, dict.fromkeys(["docs/a.md", "app/docs/b.md", "build/x", "app/build/y", "notes.rst"], "x"))
-    assert names(bundle(tree, exclude=["*.md", "/build", "app/docs/*", "*.rst"])) == sorted(
-        [*EXPECTED, "app/build/y"], key=os.fsencode
-    )
 
 
 def test_what_git_ignores_is_left_out(tree: Path) -> None:
@@ -212,7 +239,7 @@ def test_submodule_is_packed_as_it_is_checked_out(tree: Path, tmp_path: Path) ->
     wanted = {*EXPECTED, ".gitmodules", "vendor/library/lib.py", "vendor/library/.gitignore"}
     assert set(names(bundle(tree))) == wanted
     git(tree, "submodule", "deinit", "-f", "vendor/library")
-    with pytest.raises(AnsibleActionFail, match="submodule .*vendor/library is not there: run 'git submodule"):
+    with pytest.raises(plugin.SourceError, match="submodule .*vendor/library is not there: run 'git submodule"):
         bundle(tree)
 
 
@@ -221,7 +248,7 @@ def test_broken_repository_is_refused(tree: Path) -> None:
     git(tree, "init")
     git(tree, "add", ".")
     (tree / ".git/index").write_bytes(b"broken")
-    with pytest.raises(AnsibleActionFail, match="git cannot list the files"):
+    with pytest.raises(plugin.SourceError, match="git cannot list the files"):
         bundle(tree)
 
 
@@ -232,14 +259,14 @@ def test_source_that_is_not_there(tree: Path, tmp_path: Path) -> None:
         tree / "manage.py": "is not a folder",
         tmp_path / "empty": "has no files",
     }.items():
-        with pytest.raises(AnsibleActionFail, match=message):
+        with pytest.raises(plugin.SourceError, match=message):
             bundle(path)
 
 
 def test_file_that_cannot_be_packed(tree: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tree / "socket"))  # the whole path may be too long for a socket
-        with pytest.raises(AnsibleActionFail, match="is neither a file nor a link"):
+        with pytest.raises(plugin.SourceError, match="is neither a file nor a link"):
             bundle(tree)
 
 
@@ -249,8 +276,8 @@ def test_bundled_application_can_be_bundled() -> None:
 
 def test_archive_is_removed_with_the_run(tree: Path, tmp_path: Path, run_playbook: Callable[..., Any]) -> None:
     (tmp_path / "site.yml").write_text(
-        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
-        "    - source_bundle: {path: source}\n      register: bundle\n"
+        "- hosts: localhost\n  gather_facts: false\n  vars: {django_app_source: source}\n  tasks:\n"
+        "    - release_source:\n      register: bundle\n"
         "    - ansible.builtin.assert: {that: bundle.archive is file, quiet: true}\n"
         "    - ansible.builtin.debug: {msg: '{{ bundle.digest }} {{ bundle.archive }} end'}\n",
         encoding="utf-8",
@@ -260,3 +287,270 @@ def test_archive_is_removed_with_the_run(tree: Path, tmp_path: Path, run_playboo
     digest, archive = done.stdout.partition("msg: ")[2].split()[:2]
     assert digest == bundle(tree)["digest"]
     assert Path(archive).is_absolute() and not Path(archive).exists()
+
+
+# Once for a run
+
+
+def test_hosts_of_a_run_get_the_same(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = act(source=str(tree))
+    (tree / "manage.py").write_text("changed meanwhile")
+    assert act(source=str(tree)) == first
+    new_run(monkeypatch, tmp_path, "next")
+    later = act(source=str(tree))
+    assert later["digest"] != first["digest"] and later["run"] != first["run"]
+
+
+# git
+
+
+@pytest.fixture
+def repository(tree: Path) -> Path:
+    """Return a repository with the branch main, the tag v1 at its first commit, and another branch."""
+    git(tree, "init", "--initial-branch=main")
+    git(tree, "add", ".")
+    git(tree, "commit", "-m", "one")
+    git(tree, "tag", "-a", "v1", "-m", "v1")
+    (tree / "manage.py").write_text("two")
+    git(tree, "commit", "-a", "-m", "two")
+    git(tree, "branch", "other", "v1^{commit}")
+    return tree
+
+
+def head(repository: Path, name: str = "HEAD") -> str:
+    """Return the commit of a name."""
+    done = subprocess.run(["git", "rev-parse", name], cwd=repository, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_git_gives_the_tree_of_the_version(repository: Path) -> None:
+    url = f"file://{repository}"
+    one, two = head(repository, "v1^{commit}"), head(repository)
+    newest = get(type="git", source=url)
+    assert (newest["commit"], newest["description"]) == (two, f"{url}@HEAD ({two[:12]})")
+    assert newest["digest"] == bundle(repository)["digest"], "a folder with the same content has the same digest"
+    assert names(newest) == EXPECTED
+    tagged = get(type="git", source=url, version="v1")
+    assert (tagged["commit"], tagged["description"]) == (one, f"{url}@v1 ({one[:12]})")
+    assert tagged["digest"] != newest["digest"]
+    for version in ("other", one, one[:10]):
+        assert get(type="git", source=url, version=version)["digest"] == tagged["digest"], version
+
+
+def test_git_follows_a_branch_and_keeps_a_commit(repository: Path) -> None:
+    url, before = f"file://{repository}", head(repository)
+    get(type="git", source=url, version="main")
+    (repository / "manage.py").write_text("three")
+    git(repository, "commit", "-a", "--amend", "-m", "history is written anew")
+    assert get(type="git", source=url, version="main")["commit"] == head(repository) != before
+    repository.rename(repository.with_name("away"))
+    assert get(type="git", source=url, version=head(repository.with_name("away")))["files"], "it is in the cache"
+
+
+def test_git_brings_submodules(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = fill(tmp_path / "library", {"lib.py": "x"})
+    git(library, "init")
+    git(library, "add", ".")
+    git(library, "commit", "-m", "x")
+    git(repository, "submodule", "add", str(library), "vendor/library")
+    git(repository, "commit", "-m", "x")
+    fill(tmp_path, {"gitconfig": '[protocol "file"]\n\tallow = always\n'})
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    found = get(type="git", source=f"file://{repository}")
+    assert "vendor/library/lib.py" in names(found) and not [name for name in names(found) if ".git/" in name]
+    assert found["digest"] == bundle(repository)["digest"]
+
+
+@pytest.mark.parametrize("version", ["nosuch", "v2", "0" * 40, "abcdef1", "--upload-pack=x", "v1..main"])
+def test_git_refuses_an_unknown_version(repository: Path, version: str) -> None:
+    url = f"file://{repository}"
+    told = act(refuse=False, source_type="git", source=url, version=version)
+    assert told["variable"] == "django_app_version"
+    assert told["error"].startswith(f"is neither a branch nor a tag nor a commit of {url}")
+    with pytest.raises(AnsibleActionFail, match="django_app_version is neither a branch"):
+        act(source_type="git", source=url, version=version)
+
+
+def test_git_refuses_what_is_no_repository(tmp_path: Path) -> None:
+    told = act(refuse=False, source_type="git", source=f"file://{tmp_path}/nowhere")
+    assert told["variable"] == "django_app_source" and "cannot be fetched" in told["error"]
+
+
+def test_git_must_be_installed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin.shutil, "which", lambda name: None)
+    with pytest.raises(plugin.SourceError, match="git is not installed on the control node"):
+        get(type="git", source=f"file://{repository}")
+
+
+def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, script: str) -> Path:
+    """Put a program before the real one that notes its arguments; return where."""
+    folder = tmp_path / "bin"
+    fill(folder, {program: f"#!/bin/sh\necho \"$0 $*\" >>'{tmp_path}/said'\n{script}\n"})
+    (folder / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return tmp_path / "said"
+
+
+def test_git_key_is_in_a_closed_file_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = spy(
+        tmp_path, monkeypatch, "ssh", f"stat -c %a \"$2\" >>'{tmp_path}/said'; cat \"$2\" >'{tmp_path}/key'; exit 255"
+    )
+    monkeypatch.setattr(plugin.Path, "home", lambda: tmp_path)
+    told = act(refuse=False, source_type="git", source="git@git.invalid:a/b.git", git_key="MARKER one\nMARKER two")
+    assert "cannot be fetched" in told["error"] and "MARKER" not in str(told)
+    assert (tmp_path / "key").read_text() == "MARKER one\nMARKER two\n"
+    assert "\n600\n" in said.read_text() and "MARKER" not in said.read_text()
+    assert not Path(said.read_text().split()[2]).exists(), "the file of the key is still there"
+
+
+def test_password_of_a_url_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which("git")
+    said = spy(tmp_path, monkeypatch, "git", f'exec {real} "$@"')
+    told = act(refuse=False, source_type="git", source="http://user:MARKER@127.0.0.1:9/a.git")
+    assert "cannot be fetched: git says for http://127.0.0.1:9/a.git" in told["error"]
+    assert "MARKER" not in str(told) and "MARKER" not in said.read_text() and "fetch" in said.read_text()
+
+
+# Archives
+
+
+def write_tar(path: Path, tree: Path, top: str = "", mode: str = "w:gz") -> Path:
+    """Write a tree into a tar file."""
+    with tarfile.open(path, mode) as tar:
+        for name in EXPECTED:
+            if name != "dangling":
+                tar.add(tree / name, f"{top}{name}", recursive=False)
+    return path
+
+
+@pytest.fixture
+def sound(tree: Path) -> Path:
+    """Return the tree without the link that leads out of it."""
+    (tree / "dangling").unlink()
+    return tree
+
+
+@pytest.mark.parametrize("top", ["", "shop-1.0/"])
+@pytest.mark.parametrize(
+    ("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.bz2", "w:bz2"), ("tar.xz", "w:xz")]
+)
+def test_tar_is_its_tree(sound: Path, tmp_path: Path, top: str, ending: str, mode: str) -> None:
+    archive = write_tar(tmp_path / f"shop.{ending}", sound, top, mode)
+    found = get(type="archive", source=str(archive))
+    assert found["digest"] == bundle(sound)["digest"]
+    assert found["description"] == f"shop.{ending}"
+
+
+@pytest.mark.parametrize("top", ["", "shop-1.0/"])
+def test_zip_is_its_tree(sound: Path, tmp_path: Path, top: str) -> None:
+    with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
+        for name in EXPECTED:
+            if (sound / name).is_symlink():
+                entry = zipfile.ZipInfo(f"{top}{name}")
+                entry.create_system, entry.external_attr = 3, 0o120777 << 16
+                archive.writestr(entry, os.readlink(sound / name))
+            elif (sound / name).exists():
+                archive.write(sound / name, f"{top}{name}")
+    assert get(type="archive", source=str(tmp_path / "shop.zip"))["digest"] == bundle(sound)["digest"]
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Serve a folder, and return its URL."""
+    (tmp_path / "web").mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_archive_of_a_web_server(sound: Path, tmp_path: Path, web: str) -> None:
+    archive = write_tar(tmp_path / "web/shop.tar.gz", sound)
+    checksum = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
+    found = get(type="archive", source=f"{web}/shop.tar.gz", archive_checksum=checksum)
+    assert (found["digest"], found["description"]) == (bundle(sound)["digest"], "shop.tar.gz")
+    told = act(refuse=False, source_type="archive", source=f"{web}/shop.tar.gz", archive_checksum="sha256:" + "0" * 64)
+    assert told["variable"] == "django_app_archive_checksum" and checksum in told["error"]
+    told = act(refuse=False, source_type="archive", source=f"{web}/other.tar.gz")
+    assert told["variable"] == "django_app_source" and "404" in told["error"]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    """Return a member of a tar file."""
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, target, 0
+    return made
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([member("../x")], "outside of its folder: ../x"),
+        ([member("a/../../x")], "outside of its folder"),
+        ([member("/etc/x")], "outside of its folder: /etc/x"),
+        ([member("a", tarfile.SYMTYPE, "/etc")], "a link that leads out of its folder: a"),
+        ([member("a", tarfile.SYMTYPE, "b/../..")], "a link that leads out of its folder: a"),
+        ([member("b/y"), member("a", tarfile.SYMTYPE, "b"), member("a/x")], "written through a link: a/x"),
+        ([member("a", tarfile.LNKTYPE, "/etc/passwd")], "a link to a file that is not in it: a"),
+        ([member("a", tarfile.CHRTYPE)], "neither a file nor a folder nor a link: a"),
+    ],
+)
+def test_archive_cannot_leave_its_folder(tmp_path: Path, members: list[tarfile.TarInfo], message: str) -> None:
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        for entry in members:
+            tar.addfile(entry, io.BytesIO())
+    with pytest.raises(plugin.SourceError, match=message):
+        get(type="archive", source=str(tmp_path / "evil.tar"))
+
+
+def test_zip_cannot_leave_its_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../x", "x")
+    with pytest.raises(plugin.SourceError, match="outside of its folder"):
+        get(type="archive", source=str(tmp_path / "evil.zip"))
+
+
+@pytest.mark.parametrize("content", [b"", b"neither", b"\x1f\x8b\x08\x00broken"])
+def test_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shop.tar.gz").write_bytes(content)
+    with pytest.raises(plugin.SourceError, match="is neither a tar file|cannot be unpacked"):
+        get(type="archive", source=str(tmp_path / "shop.tar.gz"))
+
+
+# Packages, and what the variables name
+
+
+def test_package_has_no_tree() -> None:
+    found = act(source_type="package", python_packages=["ara[server]==1.8.0", "gunicorn"], requirements=["r.txt"])
+    assert (found["files"], found["missing"]) == (0, [])
+    assert found["description"] == "packages ara[server]==1.8.0, gunicorn"
+    assert names(found) == []
+
+
+def test_what_is_named_must_be_in_the_source(tree: Path) -> None:
+    there = {"source": str(tree), "manage": ["python", "manage.py"], "requirements": ["app/views.py"]}
+    assert act(**there)["missing"] == []
+    wrong = there | {"requirements": ["no.txt", "given.txt"], "manage": ["python", "run.py"]}
+    wrong["files"] = [{"path": "given.txt", "content": ""}, {"path": "/etc/no.txt", "content": ""}]
+    assert act(refuse=False, **wrong)["missing"] == ["no.txt", "run.py"]
+    with pytest.raises(AnsibleActionFail, match="no.txt, run.py"):
+        act(**wrong)
+    assert act(refuse=False, **there | {"directory": "app"})["missing"] == ["app/views.py", "manage.py"]
+    assert "nowhere" in act(refuse=False, **there | {"directory": "nowhere"})["missing"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"source": 3},
+        {"source": "x", "source_type": "svn"},
+        {"source": "x", "source_type": "package"},
+        {"files": [3]},
+    ],
+)
+def test_variables_that_are_not_in_order_are_left_to_preflight(variables: dict[str, Any]) -> None:
+    assert act(refuse=False, **variables)["error"] == ""
+    with pytest.raises(AnsibleActionFail, match="are not in order"):
+        act(**variables)

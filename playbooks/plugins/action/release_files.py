@@ -2,8 +2,8 @@
 
     release_files:
 
-They are read from the role's variable, as there may be secrets in them. Folders that are missing are made; those that are
-there keep their owner and mode. The files with a relative path are part of the release: release_build writes them.
+They are read from the role's variable, as there may be secrets in them. Folders that are missing are made; those that
+are there keep their owner and mode. The files with a relative path are part of the release: release_build writes them.
 """
 
 from __future__ import annotations

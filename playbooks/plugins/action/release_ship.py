@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
         lacks = result.get("lacks", [])
         if lacks and not self._arguments["marker"] and not self._task.check_mode:
             raise AnsibleActionFail(
-                f"the release {self._arguments['id']} is not on this host, and the host that builds is not part of this "
+                f"the release {self._arguments['id']} is not on this host, and the host that builds is no part of this "
                 "run: name that one in --limit too, the first of the group app"
             )
         for part in lacks:
@@ -96,7 +96,7 @@ class ActionModule(ActionBase):
             result = self._call(parts=parts)
             if result.get("failed"):
                 return result
-            # As the user of the connection, whose the archives are: with become, Ansible would send them through a module.
+            # As the connection's user, whose the archives are: with become, Ansible would send them through a module.
             for part, path in parts.items():
                 temporary = self._archive(part).with_suffix(".part")
                 self._connection.fetch_file(path, str(temporary))

@@ -4,8 +4,8 @@
       refuse: true     # false: tell what is wrong as `error` and `variable`, for preflight
     register: source
 
-It reads the role's variables (django_app_source_type, _source, _version, _archive_checksum, ...) itself: preflight calls
-it before they are known to be sound, and the deploy key must be in no task's arguments. Returns
+It reads the role's variables (django_app_source_type, _source, _version, _archive_checksum, ...) itself: preflight
+calls it before they are known to be sound, and the deploy key must be in no task's arguments. Returns
 
 - `digest`: SHA-256 over the sorted paths, the executable bits, the targets of links and the contents. The same content
   has the same digest from any kind of source, in any folder, under any umask and at any time;
@@ -325,7 +325,7 @@ class Repository:
             return
         archive = folder.with_suffix(".tar")
         self.git("archive", "--format=tar", f"--output={archive}", commit)
-        unpack(archive, folder)
+        unpack(archive, folder, may_lead_out=True)
         archive.unlink()
 
 
@@ -337,13 +337,13 @@ def inside(name: str) -> str:
     return path
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar or zip file; nothing in it may lead out of the folder."""
+def unpack(archive: Path, folder: Path, may_lead_out: bool = False) -> None:
+    """Unpack a tar or zip file; nothing is written outside of the folder, and links may lead there only if allowed."""
     folder.mkdir()
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             for member in tar:
-                unpack_member(tar, member, folder)
+                unpack_member(tar, member, folder, may_lead_out)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as bundle:
             for entry in bundle.infolist():
@@ -361,14 +361,17 @@ def unpack(archive: Path, folder: Path) -> None:
         )
 
 
-def unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+def unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, may_lead_out: bool) -> None:
     """Unpack one member of a tar file."""
     if member.isdir():
         inside(member.name)
     elif member.issym():
-        place_link(folder, member.name, member.linkname)
+        place_link(folder, member.name, member.linkname, may_lead_out)
     elif member.isreg() or member.islnk():
-        content = tar.extractfile(member)  # of a hard link, that of the file that it names
+        try:
+            content = tar.extractfile(member)  # of a hard link, that of the file that it names
+        except KeyError:
+            content = None
         if content is None:
             raise SourceError("source", f"has a link to a file that is not in it: {member.name}")
         place_file(folder, member.name, content, bool(member.mode & stat.S_IXUSR))
@@ -393,12 +396,12 @@ def place_file(folder: Path, name: str, content: IO[bytes], executable: bool) ->
     path.chmod(0o755 if executable else 0o644)
 
 
-def place_link(folder: Path, name: str, target: str) -> None:
-    """Make a link of an archive, which must lead to a place in the folder."""
+def place_link(folder: Path, name: str, target: str, may_lead_out: bool = False) -> None:
+    """Make a link of an archive, which must lead to a place in the folder unless the source is as good as a folder."""
     path = place(folder, name)
-    if os.path.isabs(target):
+    end = os.path.normpath(os.path.join(os.path.dirname(inside(name)), target))
+    if not may_lead_out and (os.path.isabs(end) or end.split("/")[0] == ".."):
         raise SourceError("source", f"has a link that leads out of its folder: {name}")
-    inside(os.path.join(os.path.dirname(inside(name)), target))
     path.symlink_to(target)
 
 

@@ -158,7 +158,7 @@ class Build:
         }:
             raise BuildError(
                 f"{self.release} is in use and is not complete any more: its marker or its virtual environment was "
-                "removed. Building it anew would break what serves; run with django_app_force=true for a release beside it"
+                "removed. Building it anew would break what serves: run with django_app_force=true, for one beside it"
             )
         if os.path.isdir(self.release):
             shutil.rmtree(self.release)
@@ -254,7 +254,7 @@ class Build:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     def requirement_files(self) -> tuple[dict[str, str], bool]:
-        """Return the contents of the requirement files and of those that they name, and whether they install the source."""
+        """Return what is in the requirement files and in those that they name, and whether they install the source."""
         if self.settings["install_command"]:
             return {}, True
         contents: dict[str, str] = {}
@@ -303,7 +303,7 @@ class Build:
             pass
 
     def install(self, venv: str) -> None:
-        """Install what the settings name: first what is held to hashes, then the rest, which changes nothing of that."""
+        """Install what the settings name: what is held to hashes, and then the rest, which changes nothing of that."""
         settings = self.settings
         options = ["--quiet", "--compile-bytecode", "--python", f"{venv}/bin/python"]
         if settings["static_root"].startswith("venv/"):
@@ -374,11 +374,12 @@ class Build:
         )
         if done.returncode:
             raise BuildError(
-                "the release cannot be served: gunicorn is not among its packages; add gunicorn to django_app_python_packages"
+                "the release cannot be served, as gunicorn is not among its packages: "
+                "add gunicorn to django_app_python_packages"
             )
 
     def compile_source(self) -> None:
-        """Compile the source, which the services cannot write beside it; what is no Python of this version stays as it is."""
+        """Compile the source, as the services cannot write beside it; what this Python cannot read stays as it is."""
         with contextlib.suppress(BuildError):
             python = os.path.join(self.release, "venv/bin/python")
             self.call("compile the source", [python, "-m", "compileall", "-q", self.source])
@@ -394,7 +395,7 @@ class Build:
                 found = [os.path.join(path, os.path.basename(pattern)) for path in glob.glob(os.path.dirname(pattern))]
         if len(found) != 1:
             raise BuildError(
-                f"django_app_static_root: {self.settings['static_root']} is {len(found)} folders of the release, not one"
+                f"django_app_static_root: {self.settings['static_root']} is {len(found)} folders of it, must be one"
             )
         if not os.path.realpath(found[0]).startswith((self.release + os.sep, f"{self.folder}/venvs/")):
             raise BuildError(f"django_app_static_root: {self.settings['static_root']} leads out of the release")

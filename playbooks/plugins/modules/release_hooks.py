@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Run an application's own commands once for each release: the part of the action of this name that runs on the host."""
+"""Run an application's own commands once for each release: what the action of this name calls on the host."""
 
 from __future__ import annotations
 

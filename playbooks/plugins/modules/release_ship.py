@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Hand a finished release from the host that built it to the others: the part of the action of this name on the hosts."""
+"""Hand a finished release from the host that built it to the others: what the action of this name calls on hosts."""
 
 from __future__ import annotations
 
