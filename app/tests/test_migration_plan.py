@@ -5,7 +5,9 @@ The script is that of Slipway, which hands it to any project's shell; the migrat
 
 import importlib.util
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import F
 
-SCRIPT = Path(__file__).resolve().parents[2] / "playbooks/plugins/module_utils/migration_plan.py"
+PROJECT = Path(__file__).resolve().parents[2]
+SCRIPT = PROJECT / "playbooks/plugins/module_utils/migration_plan.py"
 
 
 def load_script() -> Any:
@@ -247,6 +250,19 @@ def test_finding_names_its_migration_and_database() -> None:
     assert judged.destructive == [
         {"migration": "shop.0007_gone", "database": "default", "text": "removes column shop_product.views"}
     ]
+
+
+def test_worked_example_of_the_guide_passes() -> None:
+    text = (PROJECT / "docs/migrations.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^    class Migration.*?(?=^\S|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    operations = []
+    for block in blocks:
+        names = {"migrations": migrations, "models": models}
+        exec(textwrap.dedent(block), names)
+        operations.append(names["Migration"].operations)
+    forget, drop = operations
+    assert judge(forget) == ([], [])
+    assert judge(drop) == ([], ["runs SQL, which cannot be judged"])
 
 
 # Questions to a database

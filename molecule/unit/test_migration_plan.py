@@ -33,7 +33,7 @@ class FakeModule:
 
     def __init__(self, tmp_path: Path, **arguments: Any) -> None:
         self.params = {
-            **{"app": "shop", "release": str(tmp_path), "serving": str(tmp_path), "lock": str(tmp_path / "lock")},
+            **{"app": "shop", "release": str(tmp_path), "folder": str(tmp_path)},
             **{"manage": ["python", "manage.py"], "command": ["migrate", "--noinput"], "lock_timeout": 5},
             **{"statement_timeout": 0, "attempts": 5, "timeout": 60, "destructive": False},
         } | arguments
@@ -201,7 +201,7 @@ def test_nothing_pending_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     unit = FakeUnit()
     made = migration(tmp_path, monkeypatch, unit, plan_of())
     assert run(made) == {"changed": False, "pending": [], "applied": []}
-    assert not unit.started and not (tmp_path / "lock").exists()
+    assert not unit.started and not (tmp_path / ".deploy-lock").exists()
 
 
 def test_pending_is_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,21 +4,22 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import inspect
 import json
 import os
 import re
+import select
+import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils import migration_plan
 from ansible.module_utils.app_command import AppCommand, last_lines
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete
 
 DOCUMENTATION = r"""
 module: release_migrate
@@ -32,12 +33,10 @@ description:
 options:
   app: {description: "The application's name: its user, its folders.", type: str, required: true}
   release: {description: The folder of the release to migrate to, or a link to it., type: path, required: true}
-  serving:
-    description: A link that is there once a release serves. Without one nothing can be broken, and all is applied.
-    type: path
-    required: true
-  lock:
-    description: The file that is locked while something of the application is changed on this host.
+  folder:
+    description:
+      - The application's folder, with the lock of those who change it. Without a link C(current) in it no release has
+        served yet; then nothing can be broken, and all is applied.
     type: path
     required: true
   manage: {description: The words that management commands begin with., type: list, elements: str, required: true}
@@ -61,7 +60,6 @@ warnings: {description: What the operator should know of them., type: list, retu
 """
 
 SHOWN_LINES = 15
-LOCK_WAIT = 600
 BACK_OFF = 2  # seconds before the second attempt, doubled for each further one
 # libpq takes the last word on a setting, so what app.env says of others stays in force. Settings that Django passes in
 # OPTIONS take the place of all of it; then the plan finds other limits in force and a warning says so.
@@ -117,6 +115,17 @@ def is_lost(output: str) -> bool:
     return bool(DATABASE_ERROR.search(output) and LOST.search(output))
 
 
+def leave_if_alone() -> None:
+    """End this process when the connection to the control node is gone: the lock is free, and the unit goes on.
+
+    The next run finds it and waits for it.
+    """
+    output = select.poll()
+    output.register(sys.__stdout__.fileno(), 0)
+    if output.poll(0):
+        sys.exit("the control node is gone")
+
+
 def entry(item: dict[str, Any]) -> str:
     """Return "shop.0003_x: what is said of it"; with the database, if it is not the default one."""
     database = "" if item["database"] == "default" else f" (database {item['database']})"
@@ -169,6 +178,7 @@ class Unit:
         began = time.monotonic()
         invocation = self.show()["InvocationID"]
         while self.at_work():
+            leave_if_alone()
             time.sleep(0.2 if time.monotonic() - began < 10 else 1)
         state = self.show()
         output = ""
@@ -197,6 +207,7 @@ class Unit:
             [
                 *options,
                 f"--unit={self.name}",
+                f"--description=Migrations of {command.app}",
                 "--remain-after-exit",
                 "--property=LogRateLimitIntervalSec=0",
                 *words[at:],
@@ -235,7 +246,7 @@ class Migration:
 
     def plan(self) -> dict[str, Any]:
         """Return the plan, or end the module."""
-        serving = os.path.exists(self.module.params["serving"])
+        serving = os.path.exists(os.path.join(self.module.params["folder"], "current"))
         plan, output = self.ask(ask="plan", command=self.command, serving=serving)
         if plan is None:
             said = "\n".join(last_lines(output, SHOWN_LINES)) or "(it wrote nothing)"
@@ -304,34 +315,6 @@ class Migration:
             self.module.warn(f"waited for migrations that an earlier run had started; they failed: {said}")
         return True
 
-    @contextmanager
-    def locked(self, at_work: Callable[[], bool]) -> Iterator[bool]:
-        """Hold the lock of deployments; gives whether it had to be waited for.
-
-        Who holds it while migrations are at work is waited for without a limit: those have one.
-        """
-        descriptor = os.open(self.module.params["lock"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        waited = False
-        try:
-            deadline = time.monotonic() + LOCK_WAIT
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    waited = True
-                if at_work():
-                    deadline = time.monotonic() + LOCK_WAIT
-                elif time.monotonic() > deadline:
-                    self.module.fail_json(
-                        msg=f"{self.module.params['lock']} was held for {LOCK_WAIT} s by another process on this host:"
-                        " another deployment is under way. Nothing was applied. Run again when it has ended."
-                    )
-                time.sleep(1)
-            yield waited
-        finally:
-            os.close(descriptor)
-
     # And then
 
     def apply(self) -> None:
@@ -350,6 +333,7 @@ class Migration:
             if not passing or not atomic or outcome.result == "timeout" or attempt == attempts:
                 self.fail(outcome, at, attempt)
             time.sleep(BACK_OFF**attempt)
+            leave_if_alone()
 
     def fail(self, outcome: Outcome, at: str, attempt: int) -> None:
         """End the module, and say which migration failed, why, and what that means."""
@@ -391,7 +375,7 @@ class Migration:
     def run(self) -> None:
         """Do what is to be done, and end the module."""
         if self.module.check_mode:
-            if os.path.exists(os.path.join(self.module.params["release"], ".complete")):
+            if is_complete(self.module.params["release"]):
                 self.refuse_or_warn(self.plan())
             self.module.exit_json(changed=bool(self.pending), pending=self.names(), applied=[])
         self.wait_for_another()
@@ -399,12 +383,17 @@ class Migration:
         pending = self.names()
         if self.pending:
             self.refuse_or_warn(plan)
-            with self.locked(self.unit.at_work) as waited:
-                # Who held the lock may have applied them.
-                if (self.wait_for_another() or waited) and not self.plan()["pending"]:
-                    self.applied += [name for name in pending if name not in self.applied]
-                else:
-                    self.apply_and_see()
+            began = time.monotonic()
+            try:
+                with deploy_lock(self.module.params["folder"]):
+                    waited = self.wait_for_another() or time.monotonic() - began > 1
+                    # Who held the lock may have applied them.
+                    if waited and not self.plan()["pending"]:
+                        self.applied += [name for name in pending if name not in self.applied]
+                    else:
+                        self.apply_and_see()
+            except LockedError as error:
+                self.module.fail_json(msg=f"No migration was applied: {error}")
         self.module.exit_json(changed=bool(self.applied), pending=pending, applied=self.applied)
 
     def apply_and_see(self) -> None:
@@ -425,8 +414,7 @@ def main() -> None:
         argument_spec={
             "app": {"type": "str", "required": True},
             "release": {"type": "path", "required": True},
-            "serving": {"type": "path", "required": True},
-            "lock": {"type": "path", "required": True},
+            "folder": {"type": "path", "required": True},
             "manage": {"type": "list", "elements": "str", "required": True},
             "command": {"type": "list", "elements": "str", "default": ["migrate", "--noinput"]},
             "lock_timeout": {"type": "int", "default": 5},
