@@ -134,8 +134,8 @@ def playbook(request: pytest.FixtureRequest) -> Playbooks:
 class Visitors:
     """Clients that ask for pages and send forms, again and again, while something else is done.
 
-    Half of them keep their connections. Every eighth request is a POST of the registration form with nothing in it, which
-    comes back with 200.
+    Half of them keep their connections. Every eighth request is a POST of the registration form with nothing in it,
+    which comes back with 200.
     """
 
     PATHS = ("/posts/", "/", "/shop/", "/posts/", "/shop/hot/", "/posts/", "/")
@@ -151,7 +151,9 @@ class Visitors:
 
     def _ask(self, url: str, keep_alive: bool) -> None:
         with requests.Session() as session:
-            found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', session.get(url + self.FORM, timeout=15).text)
+            found = re.search(
+                r'name="csrfmiddlewaretoken" value="([^"]+)"', session.get(url + self.FORM, timeout=15).text
+            )
             assert found
             form = {"csrfmiddlewaretoken": found[1]}
             turn = 0

@@ -22,7 +22,7 @@ from ansible.plugins.action import ActionBase
 
 
 def started_at(pid: int) -> str:
-    """Return when a process of this machine began, in clock ticks since the boot; empty when there is none (proc(5))."""
+    """Return when a process here began, in clock ticks since the boot; empty when there is none (proc(5))."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             # The name in parentheses may hold blanks; the 22nd field is the 20th after it.
@@ -41,7 +41,7 @@ def machine() -> str:
 
 
 def this_run() -> dict[str, str]:
-    """Return who and what this run of Ansible is, the same in all its processes: an action's parent is the run itself."""
+    """Return who and what this run of Ansible is, the same in all its processes: an action's parent is the run."""
     pid = os.getppid()
     return {
         "by": f"{getpass.getuser()}@{socket.gethostname()}",
@@ -52,7 +52,7 @@ def this_run() -> dict[str, str]:
 
 
 def is_over(run: dict[str, str]) -> bool:
-    """Tell whether a run of this machine has ended; of another machine's nothing is known, and it counts as going on."""
+    """Tell whether a run has ended; of another machine's nothing is known, and it counts as going on."""
     return run.get("machine") == machine() and started_at(int(run["pid"])) != run["started"]
 
 
@@ -84,10 +84,11 @@ class ActionModule(ActionBase):
             result = self._execute_module("release_lock", module_args=module | replace, task_vars=task_vars)
             holder = result.get("holder")
         if holder:
-            since, until = (time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder[key])) for key in ("since", "expires"))
+            since, until = (
+                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder[key])) for key in ("since", "expires")
+            )
             raise AnsibleActionFail(
-                f"another deployment is under way: {holder['owner']['by']} (process {holder['owner']['pid']}) holds the lock "
-                f"since {since}. Wait for it. It expires at {until}; if that run is gone, break the lock with "
+                f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. Wait for it. It expires at {until}; if that run is gone, break the lock with "
                 "-e release_lock_break=true"
             )
         return result

@@ -1,7 +1,7 @@
 """Show the releases of all hosts of a play as one table.
 
-    release_table:
-      register: __release_list      # the variable with each host's own list
+release_table:
+register: __release_list      # the variable with each host's own list
 """
 
 from __future__ import annotations

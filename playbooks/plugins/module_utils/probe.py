@@ -25,7 +25,9 @@ BODY_BYTES = 2**20
 class Server:
     """A web server, reached by a Unix socket or by an address and a port."""
 
-    def __init__(self, host: str, proto: str, timeout: float, path: str = "", address: str = "", port: int = 80) -> None:
+    def __init__(
+        self, host: str, proto: str, timeout: float, path: str = "", address: str = "", port: int = 80
+    ) -> None:
         """Take the Host header, the scheme that the visitor is said to use, seconds to wait, and where it listens."""
         self.host = host
         self.proto = proto
@@ -74,7 +76,7 @@ def fault_of(server: Server, probe: dict[str, Any]) -> str:
 
 
 def first_fault(server: Server, probes: list[dict[str, Any]], attempts: int = 1) -> str:
-    """Return the first fault of the probes, empty when there is none; each is tried up to `attempts` times, a second apart."""
+    """Return the first fault of the probes, empty when there is none; each is tried `attempts` times at the most."""
     for probe in probes:
         for attempt in range(attempts):
             if attempt:

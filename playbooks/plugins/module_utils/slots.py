@@ -180,7 +180,10 @@ class Service:
         )
         result = command.run() if self.settings["check"] else None
         if result and not result.succeeded:
-            raise SlotError(result.explain(f"{self.unit(slot)} runs and does not do its work"), self.systemd.journal(self.unit(slot)))
+            raise SlotError(
+                result.explain(f"{self.unit(slot)} runs and does not do its work"),
+                self.systemd.journal(self.unit(slot)),
+            )
 
     def switch(self, release: str) -> bool:
         """Have `release` served by the live slot; return whether that took a change."""

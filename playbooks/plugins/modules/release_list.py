@@ -38,9 +38,7 @@ def read_log(path: str) -> list[dict]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
-        argument_spec={"application": {"type": "str", "required": True}}, supports_check_mode=True
-    )
+    module = AnsibleModule(argument_spec={"application": {"type": "str", "required": True}}, supports_check_mode=True)
     folder = f"/srv/{module.params['application']}"
     current = os.path.realpath(os.path.join(folder, "current"))
     log = read_log(os.path.join(folder, "deploy.log"))

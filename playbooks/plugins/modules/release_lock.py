@@ -56,7 +56,9 @@ def main() -> None:
     if mine:
         module.exit_json(changed=False, held=True, holder={})
     now = int(time.time())
-    if holder and (holder["expires"] <= now or (module.params["replace"] and holder["owner"] == module.params["replace"])):
+    if holder and (
+        holder["expires"] <= now or (module.params["replace"] and holder["owner"] == module.params["replace"])
+    ):
         os.unlink(path)
     entry = {"owner": owner, "since": now, "expires": now + 60 * module.params["minutes"]}
     draft = f"{path}.{os.getpid()}"

@@ -33,8 +33,12 @@ def main() -> None:
         module.fail_json(msg="there is no release before the one that serves; name one with -e release_name=...")
     release = os.path.join(releases, name)
     if not is_complete(release, static_only=True):
-        there = sorted(entry for entry in os.listdir(releases) if is_complete(os.path.join(releases, entry), static_only=True))
-        module.fail_json(msg=f"there is no complete release {name} on this host; there are {', '.join(there) or 'none'}")
+        there = sorted(
+            entry for entry in os.listdir(releases) if is_complete(os.path.join(releases, entry), static_only=True)
+        )
+        module.fail_json(
+            msg=f"there is no complete release {name} on this host; there are {', '.join(there) or 'none'}"
+        )
     candidate = os.path.join(folder, "candidate")
     changed = not leads_to(candidate, release)
     if changed and not module.check_mode:

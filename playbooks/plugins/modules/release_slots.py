@@ -62,7 +62,12 @@ class Releaser:
         """Return the server to ask."""
         params = self.module.params
         return Server(
-            params["host"], params["proto"], params["timeout"], path or params["socket"], params["address"], params["port"]
+            params["host"],
+            params["proto"],
+            params["timeout"],
+            path or params["socket"],
+            params["address"],
+            params["port"],
         )
 
     def chosen(self) -> list[Service]:
@@ -147,10 +152,9 @@ class Releaser:
         if os.path.exists(failed):
             os.unlink(failed)
         point(current, release)
-        if before != release:
+        if before and before != release:
             # What was released before, for a rollback that names none.
-            if before:
-                point(os.path.join(self.folder, "previous"), before)
+            point(os.path.join(self.folder, "previous"), before)
         self.log(self.module.params["what"], release, before)
 
     def take_back(self) -> None:
