@@ -183,10 +183,8 @@ def test_migration_gives_way_to_the_site(cluster: Cluster, visitors: Visitors) -
     assert result.returncode != 0 and "lock" in result.stdout, result.stdout[-4000:]
     assert "shop.0003_adding" in result.stdout
     assert cluster.serving() == before and cluster.lock() == {}
-    psql(
-        host,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(40)%' AND pid <> pg_backend_pid()",
-    )
+    holding = "query LIKE '%pg_sleep(40)%' AND pid <> pg_backend_pid()"
+    psql(host, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {holding}")
     holder.join()
 
 
@@ -274,7 +272,8 @@ def test_second_deploy_is_told_who_is_at_work(cluster: Cluster) -> None:
 
 def test_lock_of_another_machine_holds_until_it_expires(cluster: Cluster) -> None:
     host = cluster.hosts["first"]
-    lock = '{"owner": {"by": "ann@elsewhere", "machine": "elsewhere", "pid": "1", "started": "1"}, "since": 1, "expires": EXPIRES}'
+    owner = '{"by": "ann@elsewhere", "machine": "elsewhere", "pid": "1", "started": "1"}'
+    lock = f'{{"owner": {owner}, "since": 1, "expires": EXPIRES}}'
     try:
         host.check_output("echo %s >%s/deploy.lock", lock.replace("EXPIRES", "99999999999"), FOLDER)
         refused = cluster.playbook("deploy.yml")

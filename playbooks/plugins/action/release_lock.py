@@ -87,8 +87,9 @@ class ActionModule(ActionBase):
             since, until = (
                 time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder[key])) for key in ("since", "expires")
             )
+            by, pid = holder["owner"]["by"], holder["owner"]["pid"]
             raise AnsibleActionFail(
-                f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. Wait for it. It expires at {until}; if that run is gone, break the lock with "
-                "-e release_lock_break=true"
+                f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. Wait for it. "
+                f"It expires at {until}; if that run is gone, break the lock with -e release_lock_break=true"
             )
         return result
