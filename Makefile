@@ -84,7 +84,7 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
 
-.PHONY: lint test test-unit test-app test-default test-apps
+.PHONY: lint test test-unit test-app test-default test-release test-apps
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -97,9 +97,10 @@ test: ## All of it: lint and every layer of tests
 	@$(MAKE) --no-print-directory test-unit
 	@$(MAKE) --no-print-directory test-app
 	@$(MAKE) --no-print-directory test-default
+	@$(MAKE) --no-print-directory test-release
 	@$(MAKE) --no-print-directory test-apps
 	@echo; total=0; \
-	for layer in unit app default apps; do \
+	for layer in unit app default release apps; do \
 	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
 	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
 	done; \
@@ -114,6 +115,9 @@ test-app: dev-services .cache/app-venv/complete ## The bundled app, on the Postg
 
 test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 12 and Debian 13
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
+
+test-release: bootstrap ## Molecule: releases on two servers under load, refused, taken back, killed and gone back to
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/release molecule test -s release
 
 test-apps: bootstrap ## Molecule: three applications that are not ours, by inventory alone
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps

@@ -116,7 +116,8 @@ def variables_for(inventories: Path) -> Callable[..., dict[str, Any]]:
         manager = InventoryManager(DataLoader(), sources=[str(inventories / name)])
         variable_manager = VariableManager(DataLoader(), manager)
         HostVars(manager, variable_manager, DataLoader())  # makes itself known to the manager
-        return variable_manager.get_vars(host=manager.get_hosts()[0])
+        names = [host.name for host in manager.get_hosts()]
+        return variable_manager.get_vars(host=manager.get_hosts()[0]) | {"ansible_play_hosts_all": names}
 
     def variables(role: Path, release: str, inventory: str = "single", **extra: Any) -> dict[str, Any]:
         own: dict[str, Any] = {}

@@ -62,6 +62,7 @@ TASKS = [
     for path in sorted([*role.glob("tasks/*.yml"), *role.glob("handlers/*.yml")])
     for task in flatten(load_yaml(path), {})
 ] + [(path, task) for path, play in PLAYS for key in PLAY_LISTS for task in flatten(play.get(key), {})]
+TASKS += [(path, task) for path in tracked("playbooks/tasks/*.yml") for task in flatten(load_yaml(path), {})]
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
 
