@@ -58,9 +58,10 @@ def links_to_releases(folder: str) -> list[str]:
     ]
 
 
-def releases_in_use(folder: str) -> set[str]:
-    """Return the real folders of the releases that a link leads to."""
-    return {os.path.realpath(link) for link in links_to_releases(folder) if os.path.islink(link)}
+def releases_in_use(folder: str, candidate: bool = True) -> set[str]:
+    """Return the real folders of the releases that a link leads to; that of the candidate alone serves nobody yet."""
+    links = [link for link in links_to_releases(folder) if candidate or os.path.basename(link) != "candidate"]
+    return {os.path.realpath(link) for link in links if os.path.islink(link)}
 
 
 def point(link: str, target: str) -> None:

@@ -153,9 +153,7 @@ class Build:
 
     def clear(self) -> None:
         """Remove what an unfinished build left."""
-        if os.path.realpath(self.release) in releases_in_use(self.folder) - {
-            os.path.realpath(os.path.join(self.folder, "candidate"))
-        }:
+        if os.path.realpath(self.release) in releases_in_use(self.folder, candidate=False):
             raise BuildError(
                 f"{self.release} is in use and is not complete any more: its marker or its virtual environment was "
                 "removed. Building it anew would break what serves: run with django_app_force=true, for one beside it"
@@ -373,10 +371,12 @@ class Build:
             capture_output=True,
         )
         if done.returncode:
-            raise BuildError(
-                "the release cannot be served, as gunicorn is not among its packages: "
-                "add gunicorn to django_app_python_packages"
+            way_out = (
+                "let django_app_install_command install it too"
+                if self.settings["install_command"]
+                else "add gunicorn to django_app_python_packages"
             )
+            raise BuildError(f"the release cannot be served, as gunicorn is not among its packages: {way_out}")
 
     def compile_source(self) -> None:
         """Compile the source, as the services cannot write beside it; what this Python cannot read stays as it is."""

@@ -84,9 +84,7 @@ class Release:
     def receive(self, part: str, archive: str) -> None:
         """Unpack a part in place of what an unfinished transfer left."""
         target = {"static": self.path, "release": self.path, "venv": self.venv}[part]
-        if part != "venv" and os.path.realpath(target) in releases_in_use(self.folder) - {
-            os.path.realpath(os.path.join(self.folder, "candidate"))
-        }:
+        if part != "venv" and os.path.realpath(target) in releases_in_use(self.folder, candidate=False):
             raise ShipError(
                 f"{target} is in use and is not complete any more: its marker or its virtual environment was removed. "
                 "Run with django_app_force=true for a release beside it"

@@ -74,7 +74,7 @@ def main() -> None:
             os.replace(f"{target}.new", target)
         for name in removed:
             path = os.path.join(destination, name)
-            if os.path.lexists(path):
+            if os.path.lexists(path) and not os.path.isdir(path):
                 os.unlink(path)
     module.exit_json(changed=bool(written or removed), written=len(written), removed=len(removed))
 

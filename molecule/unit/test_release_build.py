@@ -1,0 +1,526 @@
+"""What builds, hands over and removes releases: ids, commands, links; what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ansible.module_utils
+import pytest
+from conftest import ROOT, load_plugin
+
+# Ansible sends these beside a module; here they are found where they lie.
+ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+
+command = load_plugin("playbooks/plugins/module_utils/app_command.py")
+store = load_plugin("playbooks/plugins/module_utils/release_store.py")
+build = load_plugin("playbooks/plugins/modules/release_build.py")
+ship = load_plugin("playbooks/plugins/modules/release_ship.py")
+prune = load_plugin("playbooks/plugins/modules/release_prune.py")
+union = load_plugin("playbooks/plugins/modules/static_union.py")
+
+ROLE = ROOT / "roles/django_app"
+
+
+# Commands of the application
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Return a release with a python in its virtual environment, by way of a link to it."""
+    folder = tmp_path / "releases/r1"
+    (folder / "src/site").mkdir(parents=True)
+    (folder / "project").symlink_to("src/site")
+    (folder / "venv/bin").mkdir(parents=True)
+    (folder / "venv/bin/python").write_text("#!/bin/sh\n")
+    (folder / "venv/bin/python").chmod(0o755)
+    (tmp_path / "candidate").symlink_to(folder)
+    return tmp_path / "candidate"
+
+
+def test_command_runs_as_the_application_with_its_environment(release: Path) -> None:
+    words = command.AppCommand("shop", str(release), ["python", "manage.py", "x $HOME", "a b"], timeout=7).argv()
+    real = release.resolve()
+    files = [word.partition("EnvironmentFile=")[2] for word in words if "EnvironmentFile" in word]
+    assert files == ["/etc/shop/app.env", "-/etc/shop/manage.env", f"{real}/release.env"], "a later one wins"
+    assert {"--uid=shop", "--gid=shop", "--property=StateDirectory=shop", "--property=RuntimeMaxSec=7"} <= set(words)
+    assert f"--working-directory={real}/src/site" in words
+    assert words[words.index("--") + 1 :] == [f"{real}/venv/bin/python", "manage.py", "x $$HOME", "a b"]
+
+
+def test_command_of_another_user_leaves_the_state_of_the_application(release: Path) -> None:
+    words = command.AppCommand(
+        "shop", str(release), ["sh"], user="root", directory="a", properties=["BindReadOnlyPaths=/a:/b"]
+    ).argv()
+    assert "--uid=root" in words and not [word for word in words if "StateDirectory" in word or "--gid" in word]
+    assert f"--working-directory={release.resolve()}/src/a" in words
+    assert "--property=BindReadOnlyPaths=/a:/b" in words
+
+
+def test_environment_of_a_command_is_in_a_closed_file(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def run(words: list[str], **_: Any) -> SimpleNamespace:
+        file = Path([word.partition("=")[2] for word in words if "EnvironmentFile" in word][-1].partition("=")[2])
+        seen.update(words=words, file=file, text=file.read_text(), mode=file.stat().st_mode & 0o777)
+        return SimpleNamespace(returncode=3, stdout="one\n\ntwo\n", stderr=None)
+
+    monkeypatch.setattr(command, "RUNTIME_FOLDER", str(tmp_path))
+    monkeypatch.setattr(command.subprocess, "run", run)
+    result = command.AppCommand("shop", str(release), ["python", "x"], environment={"KEY": 'MARKER "$x"'}).run()
+    assert (seen["text"], seen["mode"]) == ('KEY="MARKER \\"\\$x\\""\n', 0o600)
+    assert "MARKER" not in " ".join(seen["words"]) and not seen["file"].exists()
+    assert result.explain("step") == "step: python x ended with code 3. Its last lines:\none\ntwo"
+
+
+def test_command_that_is_not_there(release: Path) -> None:
+    result = command.AppCommand("shop", str(release), ["nosuchcommand"]).run()
+    assert not result.succeeded and "there is no command nosuchcommand" in result.explain("hook")
+
+
+@pytest.mark.parametrize("variables", [{"a-b": "x"}, {"A": "x\ny"}])
+def test_environment_that_no_file_can_hold(variables: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="cannot be the name|holds a newline"):
+        command.environment_lines(variables)
+
+
+# The id
+
+
+@pytest.fixture
+def id_for(variables_for: Callable[..., dict[str, Any]], templar_for: Callable[..., Any]) -> Callable[..., str]:
+    """Return a function that gives the id of a release for variables of the role."""
+
+    def give(**changed: Any) -> str:
+        source = {"digest": "d", "run": "r", "description": "x"} | changed.pop("source", {})
+        variables = {f"django_app_{name}": value for name, value in changed.items()}
+        # The lock of uv is read by a lookup from the role's folder, which there is none of here.
+        lock = {"__django_app_uv_lock": (ROLE / "files/uv.txt").read_text()}
+        known = variables_for(ROLE, "12", __django_app_source=source, **lock, **variables)
+        return templar_for(known).template(known["__django_app_release_id"])
+
+    return give
+
+
+def test_same_input_is_the_same_release(id_for: Callable[..., str]) -> None:
+    first = id_for()
+    assert len(first) == 12 and int(first, 16) >= 0
+    same = id_for(source={"description": "elsewhere", "run": "another"}, environment={"A": "b"}, migrate=False)
+    assert same == first, "what a release is not made of is in its id"
+    after = [{"name": "x", "when": "after_switch", "command": ["true"]}]
+    assert id_for(hooks=after, files=[{"path": "/etc/x", "content": "x"}]) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": {"digest": "e"}},
+        {"directory": "a"},
+        {"requirements": ["a.txt"]},
+        {"extras": ["a"]},
+        {"dependency_groups": ["a"]},
+        {"install_project": True},
+        {"python_packages": ["a"]},
+        {"install_command": ["a"]},
+        {"packages": ["a"]},
+        {"build_packages_by_release": {"bookworm": ["a"]}},
+        {"manage": ["a"]},
+        {"check_command": []},
+        {"collectstatic": False},
+        {"collectstatic_command": ["a"]},
+        {"static_root": "a"},
+        {"static_root_variable": ""},
+        {"index_url": "https://a"},
+        {"python_version": "3.11.9"},
+        {"files": [{"path": "a", "content": "x"}]},
+        {"hooks": [{"name": "x", "when": "before_collectstatic", "command": ["true"]}]},
+        {"force": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_input_is_another_release(id_for: Callable[..., str], change: dict[str, Any]) -> None:
+    assert id_for(**change) != id_for()
+
+
+def test_packages_of_the_other_debian_do_not_count(id_for: Callable[..., str]) -> None:
+    assert id_for(packages_by_release={"trixie": ["a"]}) == id_for()
+    assert id_for(packages_by_release={"bookworm": ["a"]}) != id_for()
+
+
+def test_what_is_forced_is_never_the_same(id_for: Callable[..., str]) -> None:
+    assert id_for(force=True, source={"run": "1"}) != id_for(force=True, source={"run": "2"})
+
+
+# The virtual environment
+
+
+SETTINGS: dict[str, Any] = {
+    "directory": "",
+    "requirements": ["r.txt"],
+    "extras": [],
+    "dependency_groups": [],
+    "install_project": False,
+    "python_packages": [],
+    "install_command": [],
+    "packages": [],
+    "build_packages": [],
+    "manage": ["python", "manage.py"],
+    "check_command": [],
+    "static_root": "static",
+    "static_root_variable": "STATIC_ROOT",
+    "files": [],
+    "hooks": [],
+}
+
+
+def make(folder: Path, digest: str = "d", force: bool = False, name: str = "r1", **settings: Any) -> Any:
+    """Return a build of a source with r.txt in it."""
+    made = build.Build(
+        SimpleNamespace(
+            params={
+                "app": "shop",
+                "folder": str(folder),
+                "id": name,
+                "digest": digest,
+                "source": "x",
+                "by": "me",
+                "force": force,
+                "uv": "/opt/uv",
+                "uv_lock": "uv",
+                "environment": {},
+                "settings": SETTINGS | settings,
+                "archive": None,
+            }
+        )
+    )
+    os.makedirs(made.project, exist_ok=True)
+    (Path(made.project) / "r.txt").write_text("django==5.2\n")
+    return made
+
+
+def test_environment_is_reused_for_other_code(tmp_path: Path) -> None:
+    key = make(tmp_path).venv_key()
+    assert make(tmp_path, digest="e", name="r2").venv_key() == key
+    changed = make(tmp_path)
+    (Path(changed.project) / "r.txt").write_text("django==5.3\n")
+    assert changed.venv_key() != key
+    for settings in ({"python_packages": ["a"]}, {"extras": ["a"]}, {"build_packages": ["a"]}):
+        assert make(tmp_path, **settings).venv_key() != key, settings
+    assert make(tmp_path, force=True).venv_key() != key
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"install_project": True}, ""),
+        ({"install_command": ["x"]}, ""),
+        ({"python_packages": ["."]}, ""),
+        ({}, "-e ."),
+        ({}, "./vendor/x"),
+        ({}, "x @ file:///a"),
+        ({}, "-r more.txt"),
+    ],
+)
+def test_environment_with_the_source_in_it_is_not(tmp_path: Path, settings: dict[str, Any], line: str) -> None:
+    keys = set()
+    for digest in ("d", "e"):
+        made = make(tmp_path, digest=digest, **settings)
+        (Path(made.project) / "r.txt").write_text(f"django==5.2\n{line}\n")
+        (Path(made.project) / "more.txt").write_text("--editable ./x\n")
+        keys.add(made.venv_key())
+    assert len(keys) == 2
+
+
+def test_environment_with_static_files_in_it_is_of_one_release(tmp_path: Path) -> None:
+    root = {"static_root": "venv/lib/python3*/site-packages/a"}
+    assert make(tmp_path, name="r1", **root).venv_key() != make(tmp_path, name="r2", **root).venv_key()
+
+
+@pytest.mark.parametrize(
+    ("text", "locked"),
+    [
+        ("a==1 \\\n    --hash=sha256:0 \\\n    --hash=sha256:1\n# x\nb==2 --hash=sha256:2\n", True),
+        ("-r other.txt\na==1 --hash=sha256:0\n", True),
+        ("a==1 --hash=sha256:0\nb==2\n", False),
+        ("a\n", False),
+        ("", False),
+    ],
+)
+def test_list_is_locked_where_each_has_a_hash(text: str, locked: bool) -> None:
+    assert build.is_locked(text) is locked
+
+
+def test_locked_lists_come_first_and_hold_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(tmp_path, requirements=["locked.txt", "r.txt", "pyproject.toml"], python_packages=["gunicorn"])
+    made.settings |= {"extras": ["pg"], "dependency_groups": ["prod"]}
+    (Path(made.project) / "locked.txt").write_text("a==1 --hash=sha256:0\n")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(made, "call", lambda step, words, *_, **__: calls.append(words))
+    made.install("/v")
+    first, second = calls
+    assert first[-3:] == ["--require-hashes", "--requirement", "locked.txt"]
+    assert second[second.index("--constraint") :] == [
+        *("--constraint", "locked.txt", "-r", "r.txt", "-r", "pyproject.toml"),
+        *("--extra", "pg", "--group", "pyproject.toml:prod", "gunicorn"),
+    ]
+
+
+# A build
+
+
+def archive_of(tmp_path: Path) -> str:
+    """Return an archive of a source with one file."""
+    (tmp_path / "manage.py").write_text("x")
+    with tarfile.open(tmp_path / "source.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "manage.py", "site/manage.py")
+    return str(tmp_path / "source.tar.gz")
+
+
+def test_source_is_unpacked_with_the_files_of_the_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.shutil, "chown", lambda *_: None)
+    files = [{"path": "conf/a.py", "content": "secret", "mode": "0640"}, {"path": "manage.py", "content": "y"}]
+    made = make(tmp_path / "srv", directory="site", files=files)
+    made.module.params["archive"] = archive_of(tmp_path)
+    made.clear()
+    made.unpack()
+    project = tmp_path / "srv/releases/r1/project"
+    assert project.is_symlink() and os.readlink(project) == "src/site"
+    assert (project / "conf/a.py").read_text() == "secret"
+    assert (project / "conf/a.py").stat().st_mode & 0o777 == 0o640
+    assert (project / "manage.py").read_text() == "y", "the inventory's file wins"
+
+
+def test_folder_that_the_source_lacks_is_refused(tmp_path: Path) -> None:
+    made = make(tmp_path / "srv", directory="nowhere")
+    made.module.params["archive"] = archive_of(tmp_path)
+    made.clear()
+    with pytest.raises(build.BuildError, match="django_app_directory: the source has no folder nowhere"):
+        made.unpack()
+
+
+def test_release_that_serves_is_not_built_anew(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (tmp_path / "candidate").symlink_to("releases/r1")
+    made.clear()
+    (tmp_path / "slots/web/a").mkdir(parents=True)
+    (tmp_path / "slots/web/a/release").symlink_to(made.release)
+    with pytest.raises(build.BuildError, match="is in use and is not complete any more.*django_app_force"):
+        made.clear()
+
+
+def test_release_without_gunicorn_is_refused(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (Path(made.release) / "venv/bin").mkdir(parents=True)
+    python = Path(made.release) / "venv/bin/python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(build.BuildError, match="add gunicorn to django_app_python_packages"):
+        made.check_gunicorn()
+    python.write_text("#!/bin/sh\nexit 0\n")
+    made.check_gunicorn()
+
+
+def test_failed_step_says_which_command_and_its_last_words(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    with pytest.raises(build.BuildError) as error:
+        made.call("install packages", ["sh", "-c", "for i in $(seq 99); do echo line $i; done; exit 7"])
+    assert str(error.value).startswith("install packages: sh -c ")
+    assert "ended with code 7" in str(error.value)
+    assert str(error.value).endswith("line 99") and "line 60" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("root", "found"),
+    [
+        ("static", "static"),
+        ("src/a/static", "src/a/static"),
+        ("venv/lib/python3*/site-packages/a/static", "venv/lib/python3.11/site-packages/a/static"),
+        ("venv/lib/python3*/static", None),
+        ("venv/lib/*/site-packages/*", None),
+        ("out", None),
+    ],
+)
+def test_folder_of_static_files(tmp_path: Path, root: str, found: str | None) -> None:
+    made = make(tmp_path, static_root=root)
+    for name in ("a", "b"):
+        (Path(made.release) / "venv/lib/python3.11/site-packages" / name).mkdir(parents=True)
+    (Path(made.release) / "venv/lib/python3.12").mkdir()
+    (Path(made.release) / "out").symlink_to("/")
+    if found:
+        assert made.find_static() == f"{made.release}/{found}"
+        return
+    with pytest.raises(build.BuildError, match="django_app_static_root: .* (must be one|leads out of the release)"):
+        made.find_static()
+
+
+def test_environment_of_the_release(tmp_path: Path) -> None:
+    made = make(tmp_path, static_root="src/public")
+    made.write_environment(made.find_static())
+    lines = (Path(made.release) / "release.env").read_text().splitlines()
+    assert f'STATIC_ROOT="{made.release}/src/public"' in lines
+    assert [line for line in lines if line.startswith(f'PATH="{made.release}/venv/bin:/usr/local/sbin:')]
+    assert os.readlink(Path(made.release) / "static") == "src/public"
+
+
+# Hand over
+
+
+def complete(folder: Path, name: str, venv: str | None = None, age: int = 0, **static: str) -> Path:
+    """Make a complete release, with a virtual environment and static files."""
+    path = folder / "releases" / name
+    (path / "static").mkdir(parents=True)
+    for file, text in static.items():
+        (path / "static" / f"{file}.css").write_text(text)
+    if venv:
+        (folder / "venvs" / venv).mkdir(parents=True, exist_ok=True)
+        (folder / "venvs" / venv / ".complete").write_text("{}")
+        (path / "venv").symlink_to(f"../../venvs/{venv}")
+    (path / ".complete").write_text(json.dumps({"id": name, "venv": venv or ""}))
+    os.utime(path / ".complete", (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_release_is_complete_with_its_environment(tmp_path: Path) -> None:
+    release = complete(tmp_path, "r1", "v1")
+    assert store.is_complete(str(release))
+    (tmp_path / "venvs/v1/.complete").unlink()
+    assert not store.is_complete(str(release)) and store.is_complete(str(release), static_only=True)
+    assert not store.is_complete(str(tmp_path / "releases/none"), static_only=True)
+
+
+@pytest.fixture
+def root_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be written by whoever runs the tests."""
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+
+
+def hand_over(source: Path, target: Path, static_only: bool = False) -> list[str]:
+    """Hand r1 over from one folder to another, and return what was missing."""
+    marker = json.loads((source / "releases/r1/.complete").read_text())
+    there = ship.Release(str(source), "r1", marker, False)
+    here = ship.Release(str(target), "r1", marker, static_only)
+    lacks = here.lacks()
+    for part in lacks:
+        archive = target.parent / f"{part}-{len(list(target.parent.iterdir()))}.tar.gz"
+        there.pack(part, str(archive))
+        here.receive(part, str(archive))
+    return lacks
+
+
+@pytest.mark.usefixtures("root_less")
+def test_other_host_gets_the_same_bits_once(tmp_path: Path) -> None:
+    source, target = tmp_path / "a/srv", tmp_path / "b/srv"
+    target.mkdir(parents=True)
+    release = complete(source, "r1", "v1", site="x")
+    (source / "venvs/v1/lib").write_text("lib")
+    (release / "src").mkdir()
+    assert hand_over(source, target) == ["venv", "release"]
+    assert (target / "releases/r1/venv/lib").read_text() == "lib"
+    assert (target / "releases/r1/static/site.css").read_text() == "x"
+    assert json.loads((target / "releases/r1/.complete").read_text())["id"] == "r1"
+    assert hand_over(source, target) == []
+    (target / "releases/r1/.complete").unlink()
+    assert hand_over(source, target) == ["release"], "the environment is there already"
+
+
+@pytest.mark.usefixtures("root_less")
+def test_edge_host_gets_the_static_files_alone(tmp_path: Path) -> None:
+    source, target = tmp_path / "a/srv", tmp_path / "b/srv"
+    target.mkdir(parents=True)
+    complete(source, "r1", "v1", site="x")
+    assert hand_over(source, target, static_only=True) == ["static"]
+    assert sorted(path.name for path in (target / "releases/r1").iterdir()) == [".complete", "static"]
+    assert not (target / "venvs").exists()
+    # When it is to run the application later, that is not enough.
+    assert hand_over(source, target) == ["venv", "release"]
+
+
+# What is kept
+
+
+def test_what_is_in_use_is_kept(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "second", "current", "slot", "old", "candidate", "previous", "canary")):
+        complete(tmp_path, name, f"v-{name}", age=age)
+    (tmp_path / "releases/unfinished").mkdir()
+    (tmp_path / "venvs/unfinished").mkdir()
+    for link in ("current", "candidate", "previous"):
+        (tmp_path / link).symlink_to(tmp_path / "releases" / link)
+    for slot, name in (("a", "slot"), ("canary", "canary")):
+        (tmp_path / "slots/web" / slot).mkdir(parents=True)
+        (tmp_path / "slots/web" / slot / "release").symlink_to(tmp_path / "releases" / name)
+    unwanted = {os.path.relpath(path, tmp_path) for path in prune.find_unwanted(str(tmp_path), 2)}
+    assert unwanted == {"releases/old", "venvs/v-old", "releases/unfinished", "venvs/unfinished"}
+
+
+def test_environment_of_two_releases_stays_for_one(tmp_path: Path) -> None:
+    complete(tmp_path, "new", "v")
+    complete(tmp_path, "old", "v", age=9)
+    assert [os.path.basename(path) for path in prune.find_unwanted(str(tmp_path), 1)] == ["old"]
+
+
+def unite(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> dict[str, Any]:
+    """Unite the static files of all releases, those of one winning, and return what the module says."""
+    said: dict[str, Any] = {}
+    parameters = {
+        "directory": str(folder / "releases"),
+        "release": str(folder / "releases" / name),
+        "destination": str(folder / "static"),
+        "subdirectory": "static",
+    }
+    module = SimpleNamespace(params=parameters, check_mode=False, exit_json=lambda **result: said.update(result))
+    monkeypatch.setattr(union, "AnsibleModule", lambda **_: module)
+    union.main()
+    return said
+
+
+def test_static_files_of_all_releases_are_there_and_the_candidates_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(tmp_path, "old", age=9, site="old", gone="gone")
+    complete(tmp_path, "newer", site="newer")
+    (tmp_path / "releases/unfinished/static").mkdir(parents=True)
+    (tmp_path / "releases/unfinished/static/half.css").write_text("half")
+    assert unite(monkeypatch, tmp_path, "old")["changed"]
+    read = {path.name: path.read_text() for path in (tmp_path / "static").iterdir()}
+    assert read == {"site.css": "old", "gone.css": "gone"}
+    assert not unite(monkeypatch, tmp_path, "old")["changed"]
+    assert unite(monkeypatch, tmp_path, "newer") == {"changed": True, "written": 1, "removed": 0}
+    assert (tmp_path / "static/site.css").read_text() == "newer"
+
+
+def test_folder_in_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = complete(tmp_path, "r1")
+    (release / "static/x").write_text("file")
+    unite(monkeypatch, tmp_path, "r1")
+    (release / "static/x").unlink()
+    (release / "static/x").mkdir()
+    (release / "static/x/y").write_text("deeper")
+    unite(monkeypatch, tmp_path, "r1")
+    assert (tmp_path / "static/x/y").read_text() == "deeper"
+    assert not unite(monkeypatch, tmp_path, "r1")["changed"]
+
+
+def test_second_run_waits_for_the_lock_and_says_who_has_it(tmp_path: Path) -> None:
+    with store.deploy_lock(str(tmp_path)):
+        assert (tmp_path / ".deploy-lock").stat().st_mode & 0o077 == 0, "whoever can open it can lock it"
+        with (
+            pytest.raises(store.LockedError, match="another run has been at work in .* for 0 s"),
+            store.deploy_lock(str(tmp_path), timeout=0),
+        ):
+            pass
+    with store.deploy_lock(str(tmp_path), timeout=0):
+        pass
+
+
+def test_links_are_changed_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "x.new").symlink_to("left by a run that was killed")
+    store.point(str(tmp_path / "x"), "a")
+    store.point(str(tmp_path / "x"), "b")
+    assert os.readlink(tmp_path / "x") == "b" and len(list(tmp_path.iterdir())) == 1
