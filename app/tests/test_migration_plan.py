@@ -214,6 +214,16 @@ def test_new_column_is_theirs_but_not_its_inserts() -> None:
     assert judge([add(models.IntegerField()), migrations.RemoveField("product", "extra")]) == ([], [])
 
 
+def test_finding_is_told_once_and_of_the_migration_that_makes_it() -> None:
+    assert judge([add(models.IntegerField())], [migrations.RunSQL(migrations.RunSQL.noop)]) == ([ADDS], [])
+
+
+def test_both_halves_of_an_operation_start_from_the_same_state() -> None:
+    removal = migrations.RemoveField("product", "views")
+    both = migrations.SeparateDatabaseAndState([removal], [removal])
+    assert judge([both]) == (["removes column shop_product.views"], [])
+
+
 @pytest.mark.parametrize(
     ("operation", "warning"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +194,26 @@ def test_lost_connection_is_known(reason: str) -> None:
 )
 def test_refusal_is_no_lost_connection(output: str) -> None:
     assert not module.is_lost(output)
+
+
+# The connection to the host
+
+
+def test_module_leaves_when_nobody_reads_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "__stdout__", output)
+        module.leave_if_alone()
+        os.close(reader)
+        with pytest.raises(SystemExit):
+            module.leave_if_alone()
+
+
+def test_connections_send_keepalives_below_what_routers_wait_for() -> None:
+    settings = configparser.ConfigParser(inline_comment_prefixes=None)
+    settings.read(ROOT / "ansible.cfg")
+    interval = re.search(r"ServerAliveInterval=(\d+)", settings["ssh_connection"]["ssh_extra_args"])
+    assert interval and 0 < int(interval[1]) <= 60
 
 
 # From the plan to the end
