@@ -169,7 +169,7 @@ class Visitors:
                     self.answers.append(str(answer.status_code))
                 except requests.RequestException as error:
                     self.answers.append(repr(error))
-                self._stop.wait(0.05)
+                self._stop.wait(0.2)
 
     def __enter__(self) -> Visitors:
         """Let them begin."""
