@@ -49,7 +49,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev dev-services lab
+.PHONY: demo demo-down demo-password dev dev-services lab soak
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -66,6 +66,9 @@ lab: bootstrap ## Measure the techniques of the bundled application on the demo'
 	@ansible app -i inventories/demo --become --module-name ansible.builtin.command \
 	    --args "/usr/local/sbin/slipway-manage seed_demo --posts 10000 --comments 100000"
 	@ansible app -i inventories/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
+
+soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 80 --deploys 10")
+	@.venv/bin/python molecule/soak/soak.py $(SOAK)
 
 demo-password: ## Show the password of the demo's login
 	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -258,12 +259,20 @@ class Soak:
         """Run a playbook with less priority than all that is measured."""
         log = LOGS / f"{len(list(LOGS.glob('*.log'))):02}-{name}.log"
         command = [*STEP_BACK, "ansible-playbook", "-i", self.target.inventory, f"playbooks/{name}.yml", *arguments]
-        with log.open("w", encoding="utf-8") as output:
-            done = subprocess.run(
-                command, cwd=PROJECT, env=os.environ | {"ANSIBLE_NOCOLOR": "1"}, start_new_session=True, check=False,
+        with (
+            log.open("w", encoding="utf-8") as output,
+            # A session of its own is what a priority can be given to; but then Ctrl-C does not reach it.
+            subprocess.Popen(
+                command, cwd=PROJECT, env=os.environ | {"ANSIBLE_NOCOLOR": "1"}, start_new_session=True,
                 stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-        if done.returncode:
+            ) as process,
+        ):  # fmt: skip
+            try:
+                code = process.wait()
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)
+                raise
+        if code:
             text = log.read_text(encoding="utf-8")
             raise SoakError(f"{name}.yml failed ({log}):\n{text[-1500:]}")
 
@@ -569,6 +578,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--force", action="store_true", help="measure though this machine is busy")
     options = parser.parse_args()
+    # Told to end, put the host right first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     LOGS.mkdir(parents=True, exist_ok=True)
     for old in LOGS.glob("*.log"):
         old.unlink()
