@@ -25,7 +25,7 @@ FAULTS: dict[str, tuple[object, str]] = {
     "postgresql_extensions": ("pg_trgm,unaccent", "must be a list"),
     "redis_cache_port": (6379, "is the port of the broker too"),
     "celery_workers": ([{"name": "default", "concurency": 2}], "did you mean concurrency?"),
-    "django_app_source": ("/nowhere", "has no manage.py"),
+    "django_app_source": ("/nowhere", "does not exist on the control node"),
     "base_timezone": ("Europe Berlin", "must be a name of the time zone database"),
 }
 

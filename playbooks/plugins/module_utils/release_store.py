@@ -84,6 +84,7 @@ def deploy_lock(folder: str, timeout: int = LOCK_TIMEOUT) -> Iterator[None]:
     os.makedirs(folder, mode=0o755, exist_ok=True)
     # Root's alone: whoever can open a file can lock it.
     descriptor = os.open(os.path.join(folder, LOCK), os.O_WRONLY | os.O_CREAT, 0o600)
+    os.fchmod(descriptor, 0o600)
     with os.fdopen(descriptor, "w") as file:
         until = time.monotonic() + timeout
         while True:

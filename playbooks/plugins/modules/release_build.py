@@ -156,7 +156,7 @@ class Build:
         if os.path.realpath(self.release) in releases_in_use(self.folder, candidate=False):
             raise BuildError(
                 f"{self.release} is in use and is not complete any more: its marker or its virtual environment was "
-                "removed. Building it anew would break what serves: run with django_app_force=true, for one beside it"
+                "removed. Building it anew would break what serves: deploy with django_app_force for one beside it"
             )
         if os.path.isdir(self.release):
             shutil.rmtree(self.release)

@@ -87,7 +87,7 @@ class Release:
         if part != "venv" and os.path.realpath(target) in releases_in_use(self.folder, candidate=False):
             raise ShipError(
                 f"{target} is in use and is not complete any more: its marker or its virtual environment was removed. "
-                "Run with django_app_force=true for a release beside it"
+                "Deploy with django_app_force for a release beside it"
             )
         if os.path.isdir(target):
             shutil.rmtree(target)
