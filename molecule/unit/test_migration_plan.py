@@ -271,7 +271,9 @@ def test_destructive_is_refused_before_anything_is_done(tmp_path: Path, monkeypa
     result = run(migration(tmp_path, monkeypatch, unit, plan_of("shop.0003_x", destructive=[REMOVAL])))
     assert result["failed"] and not unit.started
     assert "shop.0003_x: removes column shop_product.views" in result["msg"]
-    assert "-e django_app_migrate_destructive=true" in result["msg"] and "docs/migrations.md" in result["msg"]
+    assert (
+        """-e '{"django_app_migrate_destructive": true}'""" in result["msg"] and "docs/migrations.md" in result["msg"]
+    )
     assert (ROOT / "docs/migrations.md").exists()
 
 

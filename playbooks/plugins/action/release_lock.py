@@ -90,6 +90,7 @@ class ActionModule(ActionBase):
             by, pid = holder["owner"]["by"], holder["owner"]["pid"]
             raise AnsibleActionFail(
                 f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. Wait for it. "
-                f"It expires at {until}; if that run is gone, break the lock with -e release_lock_break=true"
+                f"It expires at {until}; if that run is gone, break the lock with "
+                """-e '{"release_lock_break": true}'"""
             )
         return result

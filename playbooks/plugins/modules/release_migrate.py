@@ -295,7 +295,7 @@ class Migration:
                 msg="The release that serves cannot work with what these migrations leave, so none was applied:\n"
                 + "".join(f"  {text}\n" for text in found)
                 + "Write it in two releases (expand, then contract: docs/migrations.md), or allow it with"
-                " -e django_app_migrate_destructive=true",
+                " -e '{\"django_app_migrate_destructive\": true}'",
                 pending=self.names(),
                 applied=self.applied,
                 destructive=found,
