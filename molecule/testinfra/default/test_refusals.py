@@ -19,7 +19,7 @@ FAULTS: dict[str, tuple[object, str]] = {
     "vault_postgresql_password": ("changeme", "postgresql_password"),
     "gunicorn_wokers": (3, "did you mean gunicorn_workers?"),
     "gunicorn_timeout": ("30s", "must be a whole number"),
-    "gunicorn_worker_class": ("async", "must be one of sync, gthread, gevent"),
+    "gunicorn_worker_class": ("async", "must be sync, gthread, gevent or asgi"),
     "postgresql_port": (99999, "must be a port from 1 to 65535"),
     "postgresql_allowed_clients": (["0.0.0.0/0"], "opens the database to the world"),
     "postgresql_extensions": ("pg_trgm,unaccent", "must be a list"),
