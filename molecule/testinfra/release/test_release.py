@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         [],
         "no work today",
     ),
-    "canary that never answers": (unanswering, ["--extra-vars", "release_probe_timeout=3"], "no answer"),
+    "canary that never answers": (unanswering, ["--extra-vars", '{"release_probe_timeout": 3}'], "no answer"),
 }
 
 
