@@ -11,11 +11,14 @@ from ansible.plugins.loader import action_loader
 def reason_of(variables: dict[str, Any]) -> str:
     """Return which task failed on which host of the play and what it said, for a block's rescue."""
     for host in variables["ansible_play_hosts_all"]:
-        found = variables["hostvars"].get(host) or {}
+        # As it stands: what the task's templates refer to need not be there any more.
+        found = variables["hostvars"].raw_get(host)
         if task := found.get("ansible_failed_task"):
             result = found.get("ansible_failed_result") or {}
             said = str(result.get("msg") or result.get("stderr") or "no message").strip()
-            return f"{task['name'] if isinstance(task, dict) else task} on {host}: {said}"
+            if task.get("no_log") or result.get("_ansible_no_log"):
+                said = "its output is hidden, since it may hold secrets"
+            return f"{task['name']} on {host}: {said}"
     return "a host could not be reached"
 
 
