@@ -351,8 +351,9 @@ def test_killed_run_is_finished_by_the_next(cluster: Cluster, visitors: Visitors
     assert len(cluster.releases()) == 1 and cluster.only_live_slots_run() and cluster.lock() == {}
     for host in cluster.hosts.values():
         assert host.check_output("readlink %s/current", FOLDER) == host.check_output("readlink -f %s/candidate", FOLDER)
-    again = cluster.deploy(*source)
-    assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-6000:]
+    if task == KILLED_AT[-1]:
+        again = cluster.deploy(*source)
+        assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-6000:]
 
 
 def test_host_that_restarts_amid_a_switch_serves(cluster: Cluster) -> None:
