@@ -237,6 +237,8 @@ def test_long_task_ends_in_the_old_slot_and_beat_is_one(cluster: Cluster) -> Non
         cluster.deploy(*cluster.source("task-two", append("ops/tasks.py", SLEEP)))
         new = main_pid(host, live_unit(host, "celery-default"))
         assert new != old and time.monotonic() - begun < 55, "the deploy waited for the task"
+        # The deploy has started the other host's worker again.
+        cluster.hosts["second"].check_output("systemctl stop %s-celery-default", APP)
         host.check_output("%s-manage shell -v0 -c %s", APP, send.format(0, f"{state}/short"))
         wait_until(lambda: host.file(f"{state}/short").exists, 20, "the new slot to take a task")
         assert host.file(f"{state}/short").content_string == str(new)
