@@ -147,7 +147,8 @@ class Target:
             env=os.environ | settings, cwd=PROJECT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         try:
-            plays = json.loads(done.stdout[done.stdout.index("{") :])["plays"]
+            # What stands before and after it are other callbacks' words.
+            plays = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]["plays"]
             return plays[0]["tasks"][0]["hosts"][self.name]["django_app_environment"]
         except (ValueError, LookupError) as error:
             raise SoakError(f"ansible does not show django_app_environment: {done.stderr[-500:]}") from error
