@@ -30,6 +30,11 @@ options:
     type: list
     elements: str
     default: []
+  around:
+    description: Units to stop before a restart of this one, and to start after it.
+    type: list
+    elements: str
+    default: []
   enabled: {description: Whether the unit starts with the host., type: bool, default: true}
   stamps: {description: Where to remember what was applied., type: path, default: /var/lib/slipway-applied}
 author: Slipway contributors
@@ -44,6 +49,7 @@ def main() -> None:
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "list", "elements": "str", "default": []},
+            "around": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "bool", "default": True},
             "stamps": {"type": "path", "default": "/var/lib/slipway-applied"},
         },
@@ -99,7 +105,12 @@ def main() -> None:
                 )
         if action == "start" and not module.check_mode:
             systemd.try_run("reset-failed", unit)
+        around = [other for other in module.params["around"] if action == "restart" and systemd.is_up(other)]
+        if around:
+            act("stop", *around)
         act(action, unit)
+        if around:
+            act("start", *around)
     if wanted != applied and not module.check_mode:
         os.makedirs(module.params["stamps"], mode=0o755, exist_ok=True)
         write_atomically(stamp, json.dumps(wanted).encode())
