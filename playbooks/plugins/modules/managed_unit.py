@@ -31,7 +31,7 @@ options:
     elements: str
     default: []
   around:
-    description: Units to stop before a restart of this one, and to start after it.
+    description: Units to stop before this one is started or restarted, and to start after it.
     type: list
     elements: str
     default: []
@@ -105,7 +105,7 @@ def main() -> None:
                 )
         if action == "start" and not module.check_mode:
             systemd.try_run("reset-failed", unit)
-        around = [other for other in module.params["around"] if action == "restart" and systemd.is_up(other)]
+        around = [other for other in module.params["around"] if action != "reload" and systemd.is_up(other)]
         if around:
             act("stop", *around)
         act(action, unit)
