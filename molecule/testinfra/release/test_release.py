@@ -219,6 +219,7 @@ def test_long_task_ends_in_the_old_slot_and_beat_is_one(cluster: Cluster) -> Non
     cluster.hosts["second"].check_output("systemctl stop %s-celery-default", APP)
     old = main_pid(host, live_unit(host, "celery-default"))
     state = f"/var/lib/{APP}"
+    host.check_output("rm -f %s/long %s/long.begun %s/short %s/short.begun", *[state] * 4)
     send = "from ops.tasks import sleep_for_a_test as t; t.delay({}, '{}')"
     host.check_output("%s-manage shell -v0 -c %s", APP, send.format(60, f"{state}/long"))
     wait_until(lambda: host.file(f"{state}/long.begun").exists, 20, "the long task to begin")
