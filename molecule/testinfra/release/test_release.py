@@ -229,7 +229,7 @@ def test_long_task_ends_in_the_old_slot_and_beat_is_one(cluster: Cluster) -> Non
 
     def count_beats() -> None:
         while not stop.is_set():
-            beats.append(int(host.run("pgrep --count --full 'celery_notify.py .* beat '").stdout.strip() or 0))
+            beats.append(int(host.run("pgrep --count --euid %s --full ' beat '", APP).stdout.strip() or 0))
             stop.wait(0.5)
 
     counting = threading.Thread(target=count_beats)
