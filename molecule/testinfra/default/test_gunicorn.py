@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from conftest import APP, Site, live_unit, main_pid
 from testinfra.host import Host
 
@@ -23,6 +25,22 @@ def test_systemd_holds_the_socket(host: Host) -> None:
     socket = host.file(f"/run/{APP}/web.sock")
     assert (socket.user, socket.group, socket.mode) == (APP, "www-data", 0o660)
     assert '("systemd",pid=1,' in host.check_output("ss -Hlxp src %s", f"/run/{APP}/web.sock")
+
+
+def test_no_worker_waits_in_accept(host: Host) -> None:
+    """Whatever systemd has started with the socket since: a flag that is cleared once is cleared for all who listen."""
+    pid = main_pid(host, live_unit(host, "web"))
+    worker = host.check_output("pgrep --parent %s", str(pid)).split()[0]
+    # What systemd hands over lies at 3; gunicorn keeps a copy of its own.
+    listening = host.check_output(
+        "cd /proc/%s/fd; inode=$(grep -m 1 %s$ /proc/net/unix | awk '{print $7}'); "
+        'for fd in *; do if [ "$(readlink $fd)" = "socket:[$inode]" ]; then grep flags ../fdinfo/$fd; fi; done',
+        worker,
+        f"/run/{APP}/web.sock",
+    )
+    flags = [int(line.split()[1], 8) for line in listening.splitlines()]
+    assert flags
+    assert all(flag & os.O_NONBLOCK for flag in flags), flags
 
 
 def test_only_nginx_reaches_the_socket(host: Host) -> None:
