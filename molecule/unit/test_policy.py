@@ -297,6 +297,12 @@ def test_template_opens_with_its_owner(path: Path) -> None:
     )
 
 
+def files_of(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the files that a task writes, those that it repeats too."""
+    written = task.get("config_files", {})
+    return [*written.get("files", []), *written.get("repeat", {}).get("files", [])]
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_template_mirrors_its_target(path: Path) -> None:
     """A literal target is that of the template, where {{ }} stands for the name that differs."""
@@ -308,7 +314,7 @@ def test_template_mirrors_its_target(path: Path) -> None:
         file["dest"]
         for where, task in TASKS
         if where.is_relative_to(role)
-        for file in task.get("config_files", {}).get("files", [])
+        for file in files_of(task)
         if file["src"] == source
     ]
     assert wanted, f"{source} is written nowhere"
@@ -377,7 +383,7 @@ def test_task_with_a_secret_does_not_show_it() -> None:
         if silent & task.keys() or path.name == "secrets.yml":
             continue
         shown = texts({key: value for key, value in task.items() if key not in ("name", "when", "no_log", "notify")})
-        for file in task.get("config_files", {}).get("files", []):
+        for file in files_of(task):
             role = ROOT / "roles" / path.relative_to(ROOT / "roles").parts[0]
             shown += (role / "templates" / file["src"]).read_text(encoding="utf-8")
         if secret := pattern.search(shown):

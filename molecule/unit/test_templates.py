@@ -54,25 +54,40 @@ USES = [
 
 
 def render(use: Use, variables: dict[str, Any]) -> list[File]:
-    """Return what a task writes, one file for each item of its loop."""
+    """Return what a task writes, with the files of each item of its loop or of what it repeats."""
     variables = variables | use.task["vars"]
-    name = use.task.get("loop_control", {}).get("loop_var", "item")
-    items = Templar(DataLoader(), variables).template(use.task["loop"]) if "loop" in use.task else [None]
-    assert items, f"the loop of {use.task['name']!r} is empty, so nothing is tested"
-    files = []
-    for item in items:
-        templar = Templar(DataLoader(), variables | {name: item})
-        for arguments in templar.template(use.task["config_files"]["files"]):
-            source = use.role / "templates" / arguments["src"]
-            templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
-            # As the action does: it trims blocks.
-            text = templar.copy_with_new_env(searchpath=[str(source.parent)]).template(
-                trust_as_template(source.read_text(encoding="utf-8")),
-                escape_backslashes=False,
-                overrides={"trim_blocks": True},
+    written = use.task["config_files"]
+    looped = {"each": use.task["loop"], "as": use.task["loop_control"]["loop_var"]} if "loop" in use.task else {}
+    repeated = written.get("repeat", {})
+    files = [] if looped else texts_of(use, written.get("files", []), variables)
+    if repeat := looped | repeated:
+        items = Templar(DataLoader(), variables).template(repeat["each"])
+        assert items, f"{use.task['name']!r} is for nothing, so nothing is tested"
+        for item in items:
+            found = texts_of(use, (repeated or written)["files"], variables | {repeat["as"]: item})
+            files += (
+                [file._replace(path=file.path.replace("{name}", str(item["name"]))) for file in found]
+                if repeated
+                else found
             )
-            files.append(File(arguments["dest"], text, source, str(arguments.get("mode"))))
     return files
+
+
+def texts_of(use: Use, files: list[Any], variables: dict[str, Any]) -> list[File]:
+    """Return the files of a task's list, rendered."""
+    found = []
+    templar = Templar(DataLoader(), variables)
+    for arguments in templar.template(files):
+        source = use.role / "templates" / arguments["src"]
+        templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
+        # As the action does: it trims blocks.
+        text = templar.copy_with_new_env(searchpath=[str(source.parent)]).template(
+            trust_as_template(source.read_text(encoding="utf-8")),
+            escape_backslashes=False,
+            overrides={"trim_blocks": True},
+        )
+        found.append(File(arguments["dest"], text, source, str(arguments.get("mode"))))
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -326,7 +326,6 @@ KILLED_AT = (
     "Build the release",
     "Apply the migrations",
     "Describe the workers and beat",
-    "Try the release",
     "Serve the release from the first host",
     "Serve the release from the other hosts",
     "Run the release's tasks",

@@ -7,6 +7,17 @@
         - {src: etc/nginx/nginx.conf.j2, dest: /etc/nginx/nginx.conf}
         - {src: etc/app/app.env.j2, dest: /etc/app/app.env, group: app, mode: "0640"}
 
+Of services that are data, files for each one, in the same call:
+
+      repeat:
+        each: "{{ celery_workers }}"
+        as: celery_worker                         # what the templates call it
+        only: /etc/app/services/celery-*          # folders like this that are no item's are removed
+        folders: [{path: "/etc/app/services/celery-{name}"}]
+        files: [{src: etc/app/services/celery/unit.j2, dest: "/etc/app/services/celery-{name}/unit"}]
+
+where {name} in a path is the item's own `name`.
+
 Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are rendered as
 ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is most of what a
 run that changes nothing costs.
@@ -34,43 +45,64 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         path = {"type": "path", "required": True}
+        entries = {
+            "folders": {"type": "list", "elements": "dict", "default": [], "options": {"path": path, **ATTRIBUTES}},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"src": path, "dest": path, **ATTRIBUTES},
+            },
+        }
         _, arguments = self.validate_argument_spec(
-            argument_spec={
-                "folders": {
-                    "type": "list",
-                    "elements": "dict",
-                    "default": [],
-                    "options": {"path": path, **ATTRIBUTES},
-                },
-                "files": {
-                    "type": "list",
-                    "elements": "dict",
-                    "default": [],
-                    "options": {"src": path, "dest": path, **ATTRIBUTES},
-                },
+            argument_spec=entries
+            | {
+                "repeat": {
+                    "type": "dict",
+                    "options": entries
+                    | {
+                        "each": {"type": "list", "elements": "dict", "required": True},
+                        "as": {"type": "str", "required": True},
+                        "only": {"type": "str"},
+                    },
+                }
             }
         )
-        files = [
-            {
-                "path": file["dest"],
-                "content": self._render(file["src"], file["dest"], variables),
-                **{name: file[name] for name in ATTRIBUTES},
-            }
-            for file in arguments["files"]
-        ]
+        folders = arguments["folders"]
+        files = [self._render(file, variables) for file in arguments["files"]]
+        only = None
+        if repeat := arguments["repeat"]:
+            own = [
+                folder | {"path": folder["path"].replace("{name}", item["name"])}
+                for item in repeat["each"]
+                for folder in repeat["folders"]
+            ]
+            folders = folders + own
+            files += [
+                self._render(
+                    file | {"dest": file["dest"].replace("{name}", item["name"])}, variables | {repeat["as"]: item}
+                )
+                for item in repeat["each"]
+                for file in repeat["files"]
+            ]
+            only = repeat["only"] and {"pattern": repeat["only"], "keep": [folder["path"] for folder in own]}
         # The module's arguments are whole files: not for the log of the host.
         return self._execute_module(
             "config_files",
-            module_args={"folders": arguments["folders"], "files": files},
+            module_args={"folders": folders, "files": files, "only": only},
             task_vars=variables | {"ansible_no_target_syslog": True},
         )
 
-    def _render(self, name: str, target: str, variables: dict[str, Any]) -> str:
-        """Return the text of the template `name`, as ansible.builtin.template renders it."""
-        source = self._find_needle("templates", name)
+    def _render(self, file: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """Return a file as the module takes it, its text as ansible.builtin.template renders it."""
+        source = self._find_needle("templates", file["src"])
         templar = self._templar.copy_with_new_env(
             searchpath=[os.path.dirname(source)],
-            available_variables=variables | generate_ansible_template_vars(name, source, target),
+            available_variables=variables | generate_ansible_template_vars(file["src"], source, file["dest"]),
         )
         template = trust_as_template(self._loader.get_text_file_contents(source))
-        return templar.template(template, escape_backslashes=False, overrides={"trim_blocks": True})
+        return {
+            "path": file["dest"],
+            "content": templar.template(template, escape_backslashes=False, overrides={"trim_blocks": True}),
+            **{name: file[name] for name in ATTRIBUTES},
+        }

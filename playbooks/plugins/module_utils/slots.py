@@ -30,7 +30,7 @@ UNITS = UNIT_FOLDERS[0]
 CHECK_TIMEOUT = 60  # seconds for a service's own check
 # What service.json may say, and what counts when it does not.
 DEFAULTS: dict[str, Any] = {
-    "order": 30,  # services of a lower number change over first
+    "order": 30,  # services of a lower number begin to change over first
     "overlap": True,  # whether both slots may run at once
     "retire": "commit",  # when the old slot stops: at the `switch`, or at the `commit` of the whole deployment
     "wait": False,  # whether to wait until it has stopped

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import shutil
 import tempfile
 from typing import Any
 
@@ -17,6 +19,9 @@ description:
 options:
   folders: {description: "Folders, each with path, owner, group and mode.", type: list, elements: dict, default: []}
   files: {description: "Files, each with path, content, owner, group, mode.", type: list, elements: dict, default: []}
+  only:
+    description: With a I(pattern) of a shell, the folders like it to I(keep); any other is removed with what is in it.
+    type: dict
 author: Slipway contributors
 """
 
@@ -55,6 +60,13 @@ def main() -> None:
                 "default": [],
                 "options": {"path": path, "content": {"type": "str", "required": True}, **ATTRIBUTES},
             },
+            "only": {
+                "type": "dict",
+                "options": {
+                    "pattern": {"type": "path", "required": True},
+                    "keep": {"type": "list", "elements": "path", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -82,6 +94,11 @@ def main() -> None:
         dry = module.check_mode and before is None
         if (not dry and set_attributes(module, file, "0644")) | (before != content):
             changed.append(file["path"])
+    only = module.params["only"]
+    for unwanted in sorted(set(glob.glob(only["pattern"])) - set(only["keep"])) if only else []:
+        changed.append(unwanted)
+        if not module.check_mode:
+            shutil.rmtree(unwanted)
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=diff)
 
 

@@ -16,6 +16,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.app_command import SYSTEM_PATH, AppCommand, Result, environment_lines
@@ -131,11 +132,20 @@ class Build:
         self.compile_source()
         static = self.find_static()
         self.write_environment(static)
-        if self.settings["check_command"]:
-            self.run("check", [*self.settings["manage"], *self.settings["check_command"]])
-        self.run_hooks("before_collectstatic")
-        if self.settings["collectstatic"]:
-            self.collect_static(static)
+        checks = [*self.settings["manage"], *self.settings["check_command"]] if self.settings["check_command"] else []
+        collects = self.settings["collectstatic"]
+        if any(hook["when"] == "before_collectstatic" for hook in self.settings["hooks"]):
+            # What the operator wants to be run is run for a release that can be loaded.
+            if checks:
+                self.run("check", checks)
+            self.run_hooks("before_collectstatic")
+            checks = []
+        # Each takes about as long as loading the application does: both at once.
+        with ThreadPoolExecutor() as pool:
+            steps = [pool.submit(self.run, "check", checks)] if checks else []
+            steps += [pool.submit(self.collect_static, static)] if collects else []
+        for step in steps:
+            step.result()
         self.run_hooks("after_collectstatic")
         write_marker(
             self.release,

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.probe import PROBES, Server, first_fault
@@ -24,19 +26,23 @@ options:
   application: {description: The application., type: str, required: true}
   action:
     description: >-
-      C(canary) starts the release on a socket of its own and asks it for pages, when the web server is not what is
-      wanted. C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
+      C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
       other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages.
     type: str
-    choices: [canary, switch, commit, take_back, probe]
+    choices: [switch, commit, take_back, probe]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
-  probes: {description: "What to ask for, with path, status and contains.", type: list, elements: dict, default: []}
-  host: {description: The Host header of the questions., type: str, default: localhost}
-  proto: {description: The scheme that visitors are said to use., type: str, default: http}
-  timeout: {description: Seconds to wait for an answer., type: float, default: 10}
-  attempts: {description: How often a question is asked., type: int, default: 1}
+  canary:
+    description: Whether the release is started on a socket of its own first, and asked for pages there.
+    type: bool
+    default: false
+  gate:
+    description: >-
+      What to ask for, as C(probes) with path, status and contains; the Host header and the scheme that visitors are
+      said to use, as C(host) and C(proto); seconds to wait for an answer, as C(timeout), and how often to ask, as
+      C(attempts).
+    type: dict
   socket: {description: The Unix socket to ask., type: str, default: ""}
   address: {description: The address to ask where there is no socket., type: str, default: ""}
   port: {description: The port there., type: int, default: 80}
@@ -56,15 +62,20 @@ class Releaser:
         self.folder = f"/srv/{self.application}"
         self.candidate = os.path.join(self.folder, "candidate")
         self.services = all_services(self.application, module)
+        self.gate: dict[str, Any] = module.params["gate"]
         self.actions: list[str] = []
+
+    def fault(self, path: str = "") -> str:
+        """Ask for the pages, and return what is wrong with the first that is not as it should be."""
+        return first_fault(self.server(path), self.gate["probes"], self.gate["attempts"])
 
     def server(self, path: str = "") -> Server:
         """Return the server to ask."""
         params = self.module.params
         return Server(
-            params["host"],
-            params["proto"],
-            params["timeout"],
+            self.gate["host"],
+            self.gate["proto"],
+            self.gate["timeout"],
             path or params["socket"],
             params["address"],
             params["port"],
@@ -79,51 +90,47 @@ class Releaser:
             if is_wanted(service) and (not only or service.name in only) and service.name not in but
         ]
 
-    def canary(self) -> None:
+    def try_out(self, service: Service) -> None:
         """Start the candidate in a slot that serves nobody, and ask it."""
-        for service in self.chosen():
-            if service.is_current(self.candidate):
-                continue
-            self.actions.append(f"canary {service.name}")
-            if self.module.check_mode:
-                continue
-            unit = service.unit(CANARY)
+        unit = service.unit(CANARY)
+        service.systemd.try_run("stop", unit)
+        # One try, that does not take the processor from what serves, and has no visitors to say goodbye to.
+        service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\nKillSignal=SIGKILL\n")
+        service.systemd.run("daemon-reload")
+        try:
+            service.start(CANARY)
+            fault = self.fault(f"/run/{self.application}-{service.name}-{CANARY}/web.sock")
+            if fault:
+                raise SlotError(
+                    f"the new release was tried on a socket of its own: {fault}", service.systemd.journal(unit)
+                )
+        finally:
             service.systemd.try_run("stop", unit)
-            # One try, that does not take the processor from what serves.
-            service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\n")
-            service.systemd.run("daemon-reload")
-            try:
-                service.start(CANARY)
-                path = f"/run/{self.application}-{service.name}-{CANARY}/web.sock"
-                fault = first_fault(self.server(path), self.module.params["probes"], self.module.params["attempts"])
-                if fault:
-                    raise SlotError(
-                        f"the new release was tried on a socket of its own: {fault}", service.systemd.journal(unit)
-                    )
-            finally:
-                service.systemd.try_run("stop", unit)
-                shutil.rmtree(service.path(CANARY), ignore_errors=True)
+            shutil.rmtree(service.path(CANARY), ignore_errors=True)
 
     def switch(self) -> None:
-        """Change over, and ask what serves then."""
-        for service in self.chosen():
-            if service.is_current(self.candidate):
-                continue
-            self.actions.append(f"switch {service.name}")
-            if not self.module.check_mode:
-                service.switch(self.candidate)
-                if self.module.params["socket"]:
-                    fault = first_fault(self.server(), self.module.params["probes"], self.module.params["attempts"])
-                    if fault:
-                        live = service.unit(service.live or "a")
-                        raise SlotError(f"{live} serves: {fault}", service.systemd.journal(live))
+        """Change over, and ask what serves then; of several services as many at once as there are cores."""
+        services = [service for service in self.chosen() if not service.is_current(self.candidate)]
+        self.actions += [f"switch {service.name}" for service in services]
+        if self.module.check_mode:
+            return
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            steps = [pool.submit(self.switch_one, service) for service in services]
+        for step in steps:
+            step.result()
+
+    def switch_one(self, service: Service) -> None:
+        """Change a service over, and ask for pages where that is wanted."""
+        if self.module.params["canary"]:
+            self.try_out(service)
+        service.switch(self.candidate)
+        if self.module.params["socket"] and (fault := self.fault()):
+            live = service.unit(service.live or "a")
+            raise SlotError(f"{live} serves: {fault}", service.systemd.journal(live))
 
     def probe(self) -> None:
         """Ask for pages."""
-        fault = "" if self.module.check_mode else first_fault(
-            self.server(), self.module.params["probes"], self.module.params["attempts"]
-        )  # fmt: skip
-        if fault:
+        if not self.module.check_mode and (fault := self.fault()):
             raise SlotError(f"through Nginx on this host: {fault}")
 
     def commit(self) -> None:
@@ -206,16 +213,22 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["canary", "switch", "commit", "take_back", "probe"],
+                "choices": ["switch", "commit", "take_back", "probe"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},
             "but": {"type": "list", "elements": "str", "default": []},
-            "probes": PROBES,
-            "host": {"type": "str", "default": "localhost"},
-            "proto": {"type": "str", "default": "http"},
-            "timeout": {"type": "float", "default": 10},
-            "attempts": {"type": "int", "default": 1},
+            "canary": {"type": "bool", "default": False},
+            "gate": {
+                "type": "dict",
+                "options": {
+                    "probes": PROBES,
+                    "host": {"type": "str", "required": True},
+                    "proto": {"type": "str", "required": True},
+                    "timeout": {"type": "float", "required": True},
+                    "attempts": {"type": "int", "required": True},
+                },
+            },
             "socket": {"type": "str", "default": ""},
             "address": {"type": "str", "default": ""},
             "port": {"type": "int", "default": 80},
