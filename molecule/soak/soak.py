@@ -138,21 +138,6 @@ class Target:
         slot, release, pid, workers, nice = (line.strip() for line in said)
         return State(slot, Path(release).name, int(pid), frozenset(map(int, workers.split())), int(nice))
 
-    def environment(self) -> dict[str, str]:
-        """Return the application's environment as the inventory gives it, with all secrets."""
-        command = ["ansible", self.name, "-i", self.inventory, "-m", "ansible.builtin.debug"]
-        settings = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
-        done = subprocess.run(
-            [*command, "-a", "var=django_app_environment"],
-            env=os.environ | settings, cwd=PROJECT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        try:
-            # What stands before and after it are other callbacks' words.
-            plays = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{"))[0]["plays"]
-            return plays[0]["tasks"][0]["hosts"][self.name]["django_app_environment"]
-        except (ValueError, LookupError) as error:
-            raise SoakError(f"ansible does not show django_app_environment: {done.stderr[-500:]}") from error
-
 
 @dataclass
 class Row:
@@ -204,12 +189,13 @@ class Soak:
             self.target.url, rate=self.rate, clients=self.clients, sessions=self.sessions, posts=self.posts,
             marker=self.marker, mark=MARK, host=host,
         )  # fmt: skip
-        with load:
-            yield load
-        result = load.result
-        self.row(name).add(result, busy_seconds() - busy)
-        if set(result.servers) - {"nginx"}:
-            self.row(name).faults.append(f"not Nginx alone answered: {dict(result.servers)}")
+        try:
+            with load:
+                yield load
+        finally:
+            self.row(name).add(load.result, busy_seconds() - busy)
+        if set(load.result.servers) - {"nginx"}:
+            self.row(name).faults.append(f"not Nginx alone answered: {dict(load.result.servers)}")
 
     def baseline(self) -> None:
         """Measure with nothing else going on."""
@@ -308,13 +294,7 @@ class Soak:
 
     def new_environment(self) -> None:
         """Change a variable of the application's environment."""
-        values = self.target.environment() | {"SOAK": self.run_id}
-        file = self.folder / "environment.yml"
-        file.touch(mode=0o600)
-        # As they stand: what looks like a template in them is none.
-        lines = [f"  {json.dumps(name)}: !unsafe {json.dumps(str(value))}" for name, value in values.items()]
-        file.write_text("\n".join(["django_app_environment:", *lines, ""]), encoding="utf-8")
-        self.variables += ["-e", f"@{file}"]
+        self.variables += ["-e", json.dumps({"gunicorn_environment": {"SOAK": self.run_id}})]
 
         def proof(before: State, after: State) -> str:
             has = self.target.run(f"tr '\\0' '\\n' </proc/{after.pid}/environ | grep -c ^SOAK={self.run_id}$ || true")

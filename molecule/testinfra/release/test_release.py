@@ -335,27 +335,53 @@ KILLED_AT = (
 )
 
 
+def kill_deploy(cluster: Cluster, *arguments: str, at: Callable[[int, str], bool]) -> bool:
+    """Start a deploy and kill it by SIGKILL while the task that `at` chooses is at work; return whether there was one."""
+    process = cluster.playbook.start("deploy.yml", *arguments)
+    assert process.stdout
+    tasks = (line for line in process.stdout if line.startswith("TASK ["))
+    found = any(at(number, line) for number, line in enumerate(tasks))
+    if found:
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return found
+
+
+def is_whole(cluster: Cluster) -> bool:
+    """Tell whether all hosts serve one release, each from one slot, and the next deploy is free to begin."""
+    current = [host.check_output("readlink %s/current", FOLDER) for host in cluster.hosts.values()]
+    candidates = [host.check_output("readlink -f %s/candidate", FOLDER) for host in cluster.hosts.values()]
+    return (
+        len(cluster.releases()) == 1
+        and cluster.only_live_slots_run()
+        and cluster.lock() == {}
+        and current == candidates
+    )
+
+
 @pytest.mark.parametrize("task", KILLED_AT)
 def test_killed_run_is_finished_by_the_next(cluster: Cluster, visitors: Visitors, task: str) -> None:
-    """Killed by SIGKILL while the task is at work on the hosts."""
     source = cluster.source(f"killed-{KILLED_AT.index(task)}")
-    process = cluster.playbook.start("deploy.yml", *source)
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith("TASK [") and task in line:
-            break
-    else:
-        pytest.fail(f"no task is called {task}")
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert kill_deploy(cluster, *source, at=lambda _, line: task in line), f"no task is called {task}"
     cluster.deploy(*source)
-    assert len(cluster.releases()) == 1 and cluster.only_live_slots_run() and cluster.lock() == {}
-    for host in cluster.hosts.values():
-        assert host.check_output("readlink %s/current", FOLDER) == host.check_output("readlink -f %s/candidate", FOLDER)
+    assert is_whole(cluster)
     if task == KILLED_AT[-1]:
         again = cluster.deploy(*source)
         assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-6000:]
+
+
+@pytest.mark.long
+def test_run_killed_at_any_task_is_finished(cluster: Cluster, visitors: Visitors) -> None:
+    """Killed at the first task, then at the second, and so on: each run has to get over what those before it left."""
+    source = cluster.source("killed-at-any")
+    number = 0
+    while kill_deploy(cluster, *source, at=lambda count, _: count == number):  # noqa: B023 (used up before it changes)
+        number += 1
+    assert number > 30
+    assert is_whole(cluster)
+    again = cluster.deploy(*source)
+    assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-6000:]
 
 
 def test_host_that_restarts_amid_a_switch_serves(cluster: Cluster) -> None:
