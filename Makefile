@@ -125,6 +125,16 @@ test-release: bootstrap ## Molecule: releases on two servers under load, refused
 test-apps: bootstrap ## Molecule: three applications that are not ours, by inventory alone
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps
 
+.PHONY: test-all test-long
+test-all: test test-long ## All of it, and what takes too long for every run
+
+test-long: export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule/release
+test-long: bootstrap ## Molecule: a deploy killed at each of its tasks
+	@molecule destroy -s release && molecule converge -s release
+	@ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest molecule/testinfra/release -m long \
+	    --connection ansible --ansible-inventory $(CURDIR)/inventories/release --junitxml=$(REPORTS)/long.xml
+	@molecule destroy -s release
+
 .PHONY: docs lock clean
 docs: .venv/complete ## Write the tables of variables into the roles' README files
 	@.venv/bin/python docs/role_tables.py

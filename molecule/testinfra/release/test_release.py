@@ -336,7 +336,7 @@ KILLED_AT = (
 
 
 def kill_deploy(cluster: Cluster, *arguments: str, at: Callable[[int, str], bool]) -> bool:
-    """Start a deploy and kill it by SIGKILL while the task that `at` chooses is at work; return whether there was one."""
+    """Start a deploy and kill it by SIGKILL at the task that `at` chooses; return whether there was one."""
     process = cluster.playbook.start("deploy.yml", *arguments)
     assert process.stdout
     tasks = (line for line in process.stdout if line.startswith("TASK ["))
