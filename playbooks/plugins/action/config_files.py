@@ -6,8 +6,11 @@
       files:
         - {src: etc/nginx/nginx.conf.j2, dest: /etc/nginx/nginx.conf}
         - {src: etc/app/app.env.j2, dest: /etc/app/app.env, group: app, mode: "0640"}
+      validate: [nginx, -t, -q]                                      # with the files in place, or they are taken back
+      overrides: {/etc/nginx/nginx.conf: /home/me/nginx.conf.j2}     # templates to use in place of the role's own
 
-Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are rendered as
+An override may be a whole template, or {% extends %} the one that it stands in for, by the name in `src`, and have blocks
+of its own. Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are rendered as
 ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is most of what a
 run that changes nothing costs.
 """
@@ -48,12 +51,16 @@ class ActionModule(ActionBase):
                     "default": [],
                     "options": {"src": path, "dest": path, **ATTRIBUTES},
                 },
+                "validate": {"type": "list", "elements": "str", "default": []},
+                "overrides": {"type": "dict", "default": {}},
             }
         )
         files = [
             {
                 "path": file["dest"],
-                "content": self._render(file["src"], file["dest"], variables),
+                "content": self._render(
+                    file["src"], file["dest"], arguments["overrides"].get(file["dest"], ""), variables
+                ),
                 **{name: file[name] for name in ATTRIBUTES},
             }
             for file in arguments["files"]
@@ -61,15 +68,16 @@ class ActionModule(ActionBase):
         # The module's arguments are whole files: not for the log of the host.
         return self._execute_module(
             "config_files",
-            module_args={"folders": arguments["folders"], "files": files},
+            module_args={"folders": arguments["folders"], "files": files, "validate": arguments["validate"]},
             task_vars=variables | {"ansible_no_target_syslog": True},
         )
 
-    def _render(self, name: str, target: str, variables: dict[str, Any]) -> str:
-        """Return the text of the template `name`, as ansible.builtin.template renders it."""
-        source = self._find_needle("templates", name)
+    def _render(self, name: str, target: str, override: str, variables: dict[str, Any]) -> str:
+        """Return the text of the template `name`, or of what overrides it, as ansible.builtin.template renders it."""
+        own = self._find_needle("templates", name)
+        source = override or own
         templar = self._templar.copy_with_new_env(
-            searchpath=[os.path.dirname(source)],
+            searchpath=[os.path.dirname(source), own.removesuffix(name)],
             available_variables=variables | generate_ansible_template_vars(name, source, target),
         )
         template = trust_as_template(self._loader.get_text_file_contents(source))
