@@ -19,7 +19,7 @@ description:
     said anew stands, so that a server is drained, and the site closed, until somebody takes that back.
   - C(upstream.conf) has the servers of the application, C(maintenance.conf) whether the site is closed,
     C(release.conf) the release that serves, which is part of the key of cached pages. C(proxies.geo) and
-    C(proxies.realip) are for the addresses of a CDN that a timer fetches; until then they are empty.
+    C(proxies.realip) are for the networks of a CDN that a timer fetches; until then they are empty.
 options:
   folder: {description: Where the files are., type: path, required: true}
   application: {description: The application., type: str, required: true}
@@ -27,6 +27,7 @@ options:
   drain: {description: A server that gets no more requests., type: str, default: ""}
   undrain: {description: A server that gets requests again., type: str, default: ""}
   maintenance: {description: "Whether the site is closed; without it, that stays as it is.", type: bool}
+  fetched: {description: "Whether the networks of a CDN that were fetched stay.", type: bool, default: true}
   settle: {description: Only wait this many seconds until requests to a drained server have ended., type: int}
 author: Slipway contributors
 """
@@ -88,6 +89,7 @@ def main() -> None:
             "drain": {"type": "str", "default": ""},
             "undrain": {"type": "str", "default": ""},
             "maintenance": {"type": "bool"},
+            "fetched": {"type": "bool", "default": True},
             "settle": {"type": "int"},
         },
         supports_check_mode=True,
@@ -113,15 +115,19 @@ def main() -> None:
         }
     except StateError as error:
         module.fail_json(msg=str(error))
-    fetched = [path for path in (f"{folder}/proxies.geo", f"{folder}/proxies.realip") if not os.path.exists(path)]
+    unfetched = [
+        path
+        for path in (f"{folder}/proxies.geo", f"{folder}/proxies.realip")
+        if read(path) != HEADER and not (params["fetched"] and os.path.exists(path))
+    ]
     changed = [name for name in wanted if wanted[name] != before[name]]
-    if (changed or fetched) and not module.check_mode:
+    if (changed or unfetched) and not module.check_mode:
         os.makedirs(folder, mode=0o755, exist_ok=True)
         for name in changed:
             write_atomically(paths[name], wanted[name].encode())
-        for path in fetched:
+        for path in unfetched:
             write_atomically(path, HEADER.encode())
-    module.exit_json(changed=bool(changed or fetched), drained=sorted(down), maintenance=closed, release=release)
+    module.exit_json(changed=bool(changed or unfetched), drained=sorted(down), maintenance=closed, release=release)
 
 
 if __name__ == "__main__":
