@@ -61,21 +61,23 @@ class Load:
     def __init__(self, *urls: str, count: int = 8) -> None:
         """Take the pages that are asked for in turn."""
         self.answers: list[tuple[float, str]] = []
+        self._asking: dict[int, float] = {}
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._ask, args=(urls[n % len(urls)], n // len(urls) % 2 == 0))
+            threading.Thread(target=self._ask, args=(n, urls[n % len(urls)], n // len(urls) % 2 == 0), daemon=True)
             for n in range(count)
         ]
 
-    def _ask(self, url: str, keep_alive: bool) -> None:
+    def _ask(self, number: int, url: str, keep_alive: bool) -> None:
         with requests.Session() as session:
             headers = {} if keep_alive else {"Connection": "close"}
             while not self._stop.is_set():
-                begun = time.monotonic()
+                begun = self._asking[number] = time.monotonic()
                 try:
                     answer = str(session.get(url, timeout=60, headers=headers).status_code)
                 except requests.RequestException as error:
                     answer = repr(error)
+                del self._asking[number]
                 self.answers.append((begun, answer))
                 self._stop.wait(0.05)
 
@@ -90,7 +92,9 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let them finish."""
+        """Let them finish; who has no answer by then gets none."""
         self._stop.set()
+        end = time.monotonic() + 15
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, end - time.monotonic()))
+        self.answers += [(begun, "no answer") for begun in self._asking.values()]

@@ -9,10 +9,10 @@
       validate: [nginx, -t, -q]                                      # with the files in place, or they are taken back
       overrides: {/etc/nginx/nginx.conf: /home/me/nginx.conf.j2}     # templates to use in place of the role's own
 
-An override may be a whole template, or {% extends %} the one that it stands in for, by the name in `src`, and have blocks
-of its own. Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are rendered as
-ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is most of what a
-run that changes nothing costs.
+An override may be a whole template, or {% extends %} the one that it stands in for, by the name in `src`, and have
+blocks of its own. Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are
+rendered as ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is
+most of what a run that changes nothing costs.
 """
 
 from __future__ import annotations

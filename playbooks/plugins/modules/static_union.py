@@ -18,8 +18,8 @@ description:
   - Pages of the previous release, in a browser or in a cache, ask for its static files after the new one serves. So
     the folder that Nginx serves holds the files of all complete releases; where two have a file of one name, that
     of the named release wins.
-  - Nginx makes the validator of a file (its C(ETag)) from size and time. The time is made from the content here, so that
-    a file has one validator on all hosts, whenever they got it, and keeps it as long as its content is the same.
+  - Nginx makes the validator of a file (its C(ETag)) from size and time. The time is made from the content here, so
+    that a file has one validator on all hosts, whenever they got it, and keeps it as long as its content is the same.
 options:
   directory: {description: The folder of the releases., type: path, required: true}
   release: {description: The release whose files win., type: path, required: true}
