@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import APP, Playbooks, Site, recap, wait_until
+from conftest import APP, Playbooks, Site, journal, recap, wait_until
 from edge_hosts import APPS, CDN, EDGES, Load, connect, container, log_of, source, visit
 from testinfra.host import Host
 
@@ -231,12 +231,18 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
     edges: dict[str, Host], outside: Host, lists: Callable[[str], str], run: Callable[..., str]
 ) -> None:
     host = edges["third"]
+    unit = "slipway-trusted-proxies.service"
+    folder = f"/run/systemd/system/{unit}.d"
 
     def fetch(text: str) -> tuple[int, str]:
         url = lists(text)
         wait_until(lambda: outside.run("curl -sSf %s", url).succeeded, 10, url)
-        done = host.run("python3 /usr/local/lib/slipway-nginx/trusted_proxies.py %s", url)
-        return done.rc, done.stderr
+        # The unit as it is, with another address.
+        command = f"ExecStart=\nExecStart=/usr/bin/python3 /usr/local/lib/slipway-nginx/trusted_proxies.py {url}\n"
+        host.check_output("mkdir -p %s && printf '[Service]\n%%b' %s >%s/test.conf", folder, command, folder)
+        host.check_output("systemctl daemon-reload && systemctl reset-failed %s", unit)
+        code = host.run("systemctl start %s", unit).rc
+        return code, journal(host, unit, 5)
 
     def visitor() -> str:
         word = secrets.token_hex(8)
@@ -259,6 +265,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
             assert code != 0 and why in said and "stay" in said
             assert visitor() == "203.0.113.9"
     finally:
+        host.check_output("rm -r %s && systemctl daemon-reload && systemctl reset-failed %s", folder, unit)
         # The inventory names no such list: the next run trusts nothing that was fetched.
         run("edge.yml")
         host.check_output("systemctl reload nginx")
