@@ -6,9 +6,12 @@ import gzip
 import json
 import re
 import secrets
+import select
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import requests
@@ -283,6 +286,23 @@ def test_logins_have_a_limit_and_pages_have_not(site: Site) -> None:
     statuses = [requests.post(site.url + "/accounts/login/", timeout=15).status_code for _ in range(10)]
     assert 403 in statuses and statuses[-1] == 429
     assert site.get("/accounts/login/").status_code == 200
+
+
+def test_connections_of_one_address_have_a_limit(inventory: dict[str, str], site: Site) -> None:
+    """A hundred requests that are under way are let be; the next are told to wait, whoever asks."""
+    head = f"POST /accounts/login/ HTTP/1.1\r\nHost: {inventory['ansible_host']}\r\nContent-Length: 10\r\n\r\n"
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_connection((inventory["ansible_host"], 80), timeout=15))
+            for _ in range(110)
+        ]
+        for connection in sockets:
+            connection.sendall(head.encode())
+        wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 10, 10, "ten answers")
+        answered = select.select(sockets, [], [], 0)[0]
+        assert {connection.recv(12) for connection in answered} == {b"HTTP/1.1 429"}
+        assert site.get("/posts/").status_code == 429
+    wait_until(lambda: site.get("/posts/").status_code == 200, 10, "an end of it")
 
 
 def test_inventory_adds_to_the_site(site: Site) -> None:
