@@ -95,7 +95,14 @@ def say(monkeypatch: pytest.MonkeyPatch, folder: Path, **arguments: Any) -> dict
         said.update(result | {"failed": True})
         raise SystemExit
 
-    defaults = {"servers": ["a:1", "b:1"], "drain": "", "undrain": "", "maintenance": None, "fetched": True}
+    defaults = {
+        "servers": ["a:1", "b:1"],
+        "drain": "",
+        "undrain": "",
+        "maintenance": None,
+        "cached": None,
+        "fetched": True,
+    }
     params = {"folder": str(folder), "application": "app", "settle": None, **defaults, **arguments}
 
     def exit_json(**result: Any) -> None:

@@ -290,7 +290,7 @@ def test_logins_have_a_limit_and_pages_have_not(site: Site) -> None:
 
 def test_connections_of_one_address_have_a_limit(inventory: dict[str, str], site: Site) -> None:
     """A hundred requests that are under way are let be; the next are told to wait, whoever asks."""
-    head = f"POST /accounts/login/ HTTP/1.1\r\nHost: {inventory['ansible_host']}\r\nContent-Length: 10\r\n\r\n"
+    head = f"POST /posts/ HTTP/1.1\r\nHost: {inventory['ansible_host']}\r\nContent-Length: 10\r\n\r\n"
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.create_connection((inventory["ansible_host"], 80), timeout=15))

@@ -231,7 +231,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
     edges: dict[str, Host], outside: Host, lists: Callable[[str], str], run: Callable[..., str]
 ) -> None:
     host = edges["third"]
-    unit = "slipway-trusted-proxies.service"
+    unit = "nginx-trusted-proxies.service"
     folder = f"/run/systemd/system/{unit}.d"
 
     def fetch(text: str) -> tuple[int, str]:

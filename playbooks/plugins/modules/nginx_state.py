@@ -18,7 +18,7 @@ description:
   - Writes the files in C(folder) that the configuration of Nginx includes. They are the state themselves; what is not
     said anew stands, so that a server is drained, and the site closed, until somebody takes that back.
   - C(upstream.conf) has the servers of the application, C(maintenance.conf) whether the site is closed,
-    C(release.conf) the release that serves, which is part of the key of cached pages. C(proxies.geo) and
+    C(release.conf) the release that serves, which is part of the key of kept pages. C(proxies.geo) and
     C(proxies.realip) are for the networks of a CDN that a timer fetches; until then they are empty.
 options:
   folder: {description: Where the files are., type: path, required: true}
@@ -27,6 +27,7 @@ options:
   drain: {description: A server that gets no more requests., type: str, default: ""}
   undrain: {description: A server that gets requests again., type: str, default: ""}
   maintenance: {description: "Whether the site is closed; without it, that stays as it is.", type: bool}
+  cached: {description: "Whether pages are kept; without it, their key stays as it is.", type: bool}
   fetched: {description: "Whether the networks of a CDN that were fetched stay.", type: bool, default: true}
   settle: {description: Only wait this many seconds until requests to a drained server have ended., type: int}
 author: Slipway contributors
@@ -89,6 +90,7 @@ def main() -> None:
             "drain": {"type": "str", "default": ""},
             "undrain": {"type": "str", "default": ""},
             "maintenance": {"type": "bool"},
+            "cached": {"type": "bool"},
             "fetched": {"type": "bool", "default": True},
             "settle": {"type": "int"},
         },
@@ -106,12 +108,15 @@ def main() -> None:
     closed = params["maintenance"]
     if closed is None:
         closed = 'default "1"' in before["maintenance"]
-    release = os.path.basename(os.path.realpath(f"/srv/{params['application']}/current"))
+    release = before["release"] or constant("slipway_release", "none")
+    if params["cached"] is not None:
+        serving = os.path.basename(os.path.realpath(f"/srv/{params['application']}/current"))
+        release = constant("slipway_release", serving if params["cached"] else "none")
     try:
         wanted = {
             "upstream": upstream(params["servers"], down),
             "maintenance": constant("slipway_maintenance", str(int(closed))),
-            "release": constant("slipway_release", release),
+            "release": release,
         }
     except StateError as error:
         module.fail_json(msg=str(error))
@@ -127,7 +132,7 @@ def main() -> None:
             write_atomically(paths[name], wanted[name].encode())
         for path in unfetched:
             write_atomically(path, HEADER.encode())
-    module.exit_json(changed=bool(changed or unfetched), drained=sorted(down), maintenance=closed, release=release)
+    module.exit_json(changed=bool(changed or unfetched), drained=sorted(down), maintenance=closed)
 
 
 if __name__ == "__main__":
