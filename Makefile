@@ -49,7 +49,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev dev-services lab soak
+.PHONY: demo demo-down demo-password dev dev-services lab soak bench-static
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -70,6 +70,11 @@ lab: bootstrap ## Measure the techniques of the bundled application on the demo'
 soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 80 --deploys 10")
 	@.venv/bin/python molecule/soak/soak.py $(SOAK)
 
+bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx next to one as its package configures it
+	@ansible edge -i inventories/demo --become --module-name ansible.builtin.copy \
+	    --args "src=molecule/bench/static dest=/root/bench-static mode=0755" >/dev/null
+	@ansible edge -i inventories/demo --become --module-name ansible.builtin.command --args "/root/bench-static slipway localhost"
+
 demo-password: ## Show the password of the demo's login
 	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml
 
@@ -87,7 +92,7 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
 
-.PHONY: lint test test-unit test-app test-default test-release test-apps
+.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -101,9 +106,10 @@ test: ## All of it: lint and every layer of tests
 	@$(MAKE) --no-print-directory test-app
 	@$(MAKE) --no-print-directory test-default
 	@$(MAKE) --no-print-directory test-release
+	@$(MAKE) --no-print-directory test-edge
 	@$(MAKE) --no-print-directory test-apps
 	@echo; total=0; \
-	for layer in unit app default release apps; do \
+	for layer in unit app default release edge apps; do \
 	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
 	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
 	done; \
@@ -121,6 +127,9 @@ test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 
 
 test-release: bootstrap ## Molecule: releases on two servers under load, refused, taken back, killed and gone back to
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/release molecule test -s release
+
+test-edge: bootstrap ## Molecule: two Nginx behind a CDN and in front of two servers, drained, closed, flooded and killed
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/edge molecule test -s edge
 
 test-apps: bootstrap ## Molecule: three applications that are not ours, by inventory alone
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps

@@ -58,6 +58,7 @@ INSTALLED_APPS = [
 # There is no GZipMiddleware: Nginx compresses, and static files are compressed once, when they are deployed.
 MIDDLEWARE = [
     "ops.http.CachePolicyMiddleware",
+    "ops.http.ContentSecurityPolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

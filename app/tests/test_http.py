@@ -1,5 +1,6 @@
 """What caches may keep, for every URL of the site, and when a page counts as unchanged."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
@@ -20,7 +21,7 @@ from accounts.digests import unsubscribe_path
 from blog.models import Category, Comment, Post
 from blog.selectors import POST_DIGEST
 from blog.views import COMMENTS_PER_PAGE
-from ops.http import CachePolicyMiddleware, _release, shared
+from ops.http import CachePolicyMiddleware, _release, content_security_policy, shared
 from tests.factories import make_category, make_comments, make_post, make_product, make_user
 
 pytestmark = pytest.mark.django_db
@@ -325,3 +326,21 @@ def test_those_who_are_logged_in_get_their_own_page(client: Client, post: Post) 
     own = client.get(post.get_absolute_url(), headers={"If-None-Match": first["ETag"]})
     assert own.status_code == 200
     assert "ETag" not in own
+
+
+@pytest.mark.parametrize("path", ["/", "/posts/", "/accounts/login/", "/admin/login/", "/no-such-page", "/healthz"])
+def test_every_page_says_what_it_may_load(client: Client, path: str) -> None:
+    answer = client.get(path)
+    policy = answer.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    # What the policy would not let run is not there.
+    assert not re.search(rb"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", answer.content)
+
+
+def test_policy_knows_where_files_are(settings: Settings) -> None:
+    settings.STATIC_URL = "https://cdn.example.com/static/"
+    content_security_policy.cache_clear()
+    try:
+        assert "default-src 'self' https://cdn.example.com;" in content_security_policy()
+    finally:
+        content_security_policy.cache_clear()

@@ -94,6 +94,19 @@ SECRETS = {
 
 # What an inventory may leave empty, filled: a template in a loop over it is rendered too.
 EXAMPLES = {
+    "nginx_cache_locations": ["/", "/shop/"],
+    "nginx_connections_per_address": 100,
+    "nginx_extra_locations": [{"path": "= /robots.txt", "config": "default_type text/plain;\nreturn 204;"}],
+    "nginx_extra_servers": [{"name": "another", "config": "listen 127.0.0.1:8082;\nreturn 204;"}],
+    "nginx_extra_upstreams": [{"name": "other", "servers": ["10.0.0.9:3000"]}],
+    "nginx_maintenance_allowed": ["192.0.2.7", "2001:db8::/32"],
+    "nginx_rate_limits": [
+        {"name": "general", "path": "/", "rate": "50r/s", "burst": 100},
+        {"name": "login", "path": "/accounts/login/", "rate": "6r/m", "methods": ["POST"]},
+    ],
+    "nginx_redirects": [{"path": "/old/", "to": "/new/"}, {"path": "/x", "to": "https://a.example/", "status": 302}],
+    "nginx_trusted_proxies": ["192.0.2.0/24", "2001:db8::/32"],
+    "nginx_trusted_proxies_urls": ["https://cdn.example.com/networks%20v4"],
     "processes_services": [{"name": "listener", "command": ["python", "manage.py", "listen"]}],
     "processes_timers": [{"name": "sweep", "command": ["python", "manage.py", "sweep"], "schedule": "daily"}],
 }

@@ -90,6 +90,13 @@ def test_hosts_of_a_site_speak_by_ports(resolve_in: Callable[..., Resolve]) -> N
     assert [resolve(host, "processes_first") for host in ("app2", "worker1")] == [True, False]
 
 
+def test_every_edge_knows_the_hosts_that_can_be_drained(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(MANY, ADDRESSES, host="app2")
+    assert resolve("app1", "nginx_upstream_hosts") == {"app1": "unix:/run/my-app/web.sock", "app2": "[fd00::4]:8000"}
+    assert resolve("edge1", "nginx_upstream_hosts") == {"app1": "10.0.0.3:8000", "app2": "[fd00::4]:8000"}
+    assert resolve("edge1", "nginx_target") == "app2"
+
+
 def test_hosts_stay_in_order(resolve_in: Callable[..., Resolve]) -> None:
     """The first of a kind does what is done once; ten hosts in the order of a set would hardly be in their own."""
     names = [f"app{number}" for number in range(10)]

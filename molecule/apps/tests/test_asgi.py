@@ -85,7 +85,7 @@ def test_uploaded_files_from_another_folder(host: Host, site: Site) -> None:
     host.check_output("install -m 644 /dev/null %s/uploads/a.0123456789ab.txt", STATE)
     answer = site.get("/files/uploaded/a.0123456789ab.txt")
     assert answer.status_code == 200
-    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
     assert "immutable" not in answer.headers["Cache-Control"]
 
 

@@ -42,7 +42,7 @@ def test_plain_file_is_not(site: Site, stylesheet: str) -> None:
 def test_missing_file_is_not_kept(site: Site) -> None:
     answer = site.get("/static/site.0123456789ab.css")
     assert answer.status_code == 404
-    assert "Cache-Control" not in answer.headers
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("where", ["page", "fingerprinted file", "plain file", "missing file"])
@@ -79,7 +79,7 @@ def test_uploads_cannot_be_pages(host: Host, site: Site) -> None:
     finally:
         host.check_output("rm %s", path)
     assert answer.status_code == 200
-    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["Content-Security-Policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 def test_large_body_is_refused(site: Site) -> None:

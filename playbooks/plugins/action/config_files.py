@@ -6,6 +6,8 @@
       files:
         - {src: etc/nginx/nginx.conf.j2, dest: /etc/nginx/nginx.conf}
         - {src: etc/app/app.env.j2, dest: /etc/app/app.env, group: app, mode: "0640"}
+      validate: [nginx, -t, -q]                                      # with the files in place, or they are taken back
+      overrides: {/etc/nginx/nginx.conf: /home/me/nginx.conf.j2}     # templates to use in place of the role's own
 
 Of services that are data, files for each one, in the same call:
 
@@ -18,9 +20,10 @@ Of services that are data, files for each one, in the same call:
 
 where {name} in a path is the item's own `name`.
 
-Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are rendered as
-ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is most of what a
-run that changes nothing costs.
+An override may be a whole template, or {% extends %} the one that it stands in for, by the name in `src`, and have
+blocks of its own. Owner and group are root, and the mode 0644 (folders 0755), unless said otherwise. Templates are
+rendered as ansible.builtin.template does. That would cost a connection and a start of Python for each file, which is
+most of what a run that changes nothing costs.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             argument_spec=entries
             | {
+                "validate": {"type": "list", "elements": "str", "default": []},
+                "overrides": {"type": "dict", "default": {}},
                 "repeat": {
                     "type": "dict",
                     "options": entries
@@ -65,11 +70,12 @@ class ActionModule(ActionBase):
                         "as": {"type": "str", "required": True},
                         "only": {"type": "str"},
                     },
-                }
+                },
             }
         )
         folders = arguments["folders"]
-        files = [self._render(file, variables) for file in arguments["files"]]
+        overrides = arguments["overrides"]
+        files = [self._render(file, variables, overrides.get(file["dest"], "")) for file in arguments["files"]]
         only = None
         if repeat := arguments["repeat"]:
             own = [
@@ -89,15 +95,16 @@ class ActionModule(ActionBase):
         # The module's arguments are whole files: not for the log of the host.
         return self._execute_module(
             "config_files",
-            module_args={"folders": folders, "files": files, "only": only},
+            module_args={"folders": folders, "files": files, "only": only, "validate": arguments["validate"]},
             task_vars=variables | {"ansible_no_target_syslog": True},
         )
 
-    def _render(self, file: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        """Return a file as the module takes it, its text as ansible.builtin.template renders it."""
-        source = self._find_needle("templates", file["src"])
+    def _render(self, file: dict[str, Any], variables: dict[str, Any], override: str = "") -> dict[str, Any]:
+        """Return a file as the module takes it, its template, or what overrides it, rendered as by Ansible's own."""
+        own = self._find_needle("templates", file["src"])
+        source = override or own
         templar = self._templar.copy_with_new_env(
-            searchpath=[os.path.dirname(source)],
+            searchpath=[os.path.dirname(source), own.removesuffix(file["src"])],
             available_variables=variables | generate_ansible_template_vars(file["src"], source, file["dest"]),
         )
         template = trust_as_template(self._loader.get_text_file_contents(source))

@@ -16,12 +16,14 @@ module: config_files
 short_description: Hold files and folders to what they shall be
 description:
   - Writes files whole or not at all, and sets owner, group and mode. Folders that are missing are created first.
+  - What the command C(validate) refuses is taken back, so that nothing is left that would keep a service from starting.
 options:
   folders: {description: "Folders, each with path, owner, group and mode.", type: list, elements: dict, default: []}
   files: {description: "Files, each with path, content, owner, group, mode.", type: list, elements: dict, default: []}
   only:
     description: With a I(pattern) of a shell, the folders like it to I(keep); any other is removed with what is in it.
     type: dict
+  validate: {description: A command that must succeed with the files., type: list, elements: str, default: []}
 author: Slipway contributors
 """
 
@@ -48,6 +50,15 @@ def write(module: AnsibleModule, path: str, content: bytes) -> None:
     module.atomic_move(temporary, path)
 
 
+def take_back(module: AnsibleModule, before: dict[str, bytes | None]) -> None:
+    """Put back what was at each path."""
+    for path, content in before.items():
+        if content is None:
+            os.unlink(path)
+        else:
+            write(module, path, content)
+
+
 def main() -> None:
     """Run the module."""
     path = {"type": "path", "required": True}
@@ -67,10 +78,12 @@ def main() -> None:
                     "keep": {"type": "list", "elements": "path", "required": True},
                 },
             },
+            "validate": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
     changed, diff = [], []
+    written: dict[str, bytes | None] = {}
     for folder in module.params["folders"]:
         missing = not os.path.isdir(folder["path"])
         if missing and not module.check_mode:
@@ -91,6 +104,7 @@ def main() -> None:
             diff.append({"before": (before or b"").decode(errors="replace"), "after": file["content"], **headers})
             if not module.check_mode:
                 write(module, file["path"], content)
+                written[file["path"]] = before
         dry = module.check_mode and before is None
         if (not dry and set_attributes(module, file, "0644")) | (before != content):
             changed.append(file["path"])
@@ -99,6 +113,14 @@ def main() -> None:
         changed.append(unwanted)
         if not module.check_mode:
             shutil.rmtree(unwanted)
+    if written and module.params["validate"]:
+        code, out, err = module.run_command(module.params["validate"])
+        if code != 0:
+            take_back(module, written)
+            module.fail_json(
+                msg=f"{module.params['validate'][0]} refuses the new configuration, and the old one was put back",
+                refused_with=(err or out).splitlines(),
+            )
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=diff)
 
 

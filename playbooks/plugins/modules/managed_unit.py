@@ -7,7 +7,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import Systemd, files_digest, unit_files, write_atomically
+from ansible.module_utils.systemd_unit import UP, Systemd, files_digest, unit_files, write_atomically
 
 DOCUMENTATION = r"""
 module: managed_unit
@@ -36,6 +36,7 @@ options:
     elements: str
     default: []
   enabled: {description: Whether the unit starts with the host., type: bool, default: true}
+  state: {description: Whether the unit runs., type: str, choices: [running, stopped], default: running}
   stamps: {description: Where to remember what was applied., type: path, default: /var/lib/slipway-applied}
 author: Slipway contributors
 """
@@ -51,6 +52,7 @@ def main() -> None:
             "validate": {"type": "list", "elements": "str", "default": []},
             "around": {"type": "list", "elements": "str", "default": []},
             "enabled": {"type": "bool", "default": True},
+            "state": {"type": "str", "choices": ["running", "stopped"], "default": "running"},
             "stamps": {"type": "path", "default": "/var/lib/slipway-applied"},
         },
         supports_check_mode=True,
@@ -65,8 +67,14 @@ def main() -> None:
             systemd.run(*arguments)
 
     state = systemd.show(unit)
-    if state["LoadState"] == "not-found" and module.check_mode:
+    if state["LoadState"] == "not-found" and module.check_mode and module.params["state"] == "running":
         module.exit_json(changed=True, actions=["start"], msg=f"{unit} is not installed yet")
+    if module.params["state"] == "stopped":
+        if state["UnitFileState"] == "enabled":
+            act("disable", unit)
+        if state["ActiveState"] in UP:
+            act("stop", unit)
+        module.exit_json(changed=bool(actions), actions=actions)
     stamp = os.path.join(module.params["stamps"], unit)
     try:
         with open(stamp) as file:

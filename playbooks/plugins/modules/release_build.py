@@ -21,6 +21,7 @@ from typing import Any
 
 from ansible.module_utils.app_command import SYSTEM_PATH, AppCommand, Result, environment_lines
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.precompress import precompress
 from ansible.module_utils.release_store import (
     LockedError,
     deploy_lock,
@@ -147,6 +148,7 @@ class Build:
         for step in steps:
             step.result()
         self.run_hooks("after_collectstatic")
+        precompress(static)
         write_marker(
             self.release,
             {
