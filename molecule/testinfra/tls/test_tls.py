@@ -1,4 +1,4 @@
-"""TLS on the two edge hosts of a site: what visitors are offered, and how certificates come, are renewed and do not come."""
+"""TLS on the two edge hosts of a site: what visitors are offered, and how certificates come, or do not come."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from testinfra import get_host
 from testinfra.host import Host
-from tls_hosts import ADDRESSES, FOLDER, NAME, SECOND, Crowd, Issuer, Visitor, write_pair
+from tls_hosts import ADDRESSES, FOLDER, NAME, SECOND, Crowd, Issuer, Responder, Visitor, write_pair
 
 each_edge = pytest.mark.parametrize("edge", ADDRESSES)
 BOTH_NAMES = ["--extra-vars", json.dumps({"nginx_server_names": [NAME, SECOND]})]
@@ -48,7 +48,7 @@ def trust(authority: Host, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def run(playbook: Playbooks) -> Callable[..., str]:
-    """Return a function that runs the playbook of the edge, and returns what Ansible said; it must succeed, or must not."""
+    """Return a function that runs the playbook of the edge and returns what Ansible said; it must succeed, or not."""
 
     def edge_playbook(*arguments: str, succeeds: bool = True) -> str:
         result = playbook("edge.yml", *arguments)
@@ -67,6 +67,13 @@ def names_of(certificate: x509.Certificate) -> list[str]:
     """Return the host names that a certificate is for."""
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return sorted(found.value.get_values_for_type(x509.DNSName))
+
+
+def stapled(address: str) -> bool:
+    """Tell whether Nginx says of its certificate that it is not revoked."""
+    command = ["openssl", "s_client", "-connect", f"{address}:443", "-servername", NAME, "-status"]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=True)
+    return "Cert Status: good" in done.stdout
 
 
 def orders(authority: Host) -> int:
@@ -180,6 +187,18 @@ def test_gixy_finds_nothing(edge: str, edges: dict[str, Host]) -> None:
     worse = configuration.replace("Host $host$slipway_port", "Host $http_host")
     assert worse != configuration
     assert subprocess.run(["gixy", "-"], input=worse, capture_output=True, text=True, check=False).returncode == 1
+
+
+@each_edge
+def test_session_is_resumed_from_the_cache(edge: str) -> None:
+    """Not from a ticket, whose key would open what was said before."""
+    visitor = Visitor(ADDRESSES[edge])
+    visitor.context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with visitor.connect() as connection:
+        session = connection.session  # type: ignore[union-attr]
+    assert not session.has_ticket
+    with visitor.connect(session=session) as connection:
+        assert connection.session_reused  # type: ignore[union-attr]
 
 
 @each_edge
@@ -335,15 +354,22 @@ def test_own_authority(run: Callable[..., str], edges: dict[str, Host], tmp_path
     assert not edges["web13"].file(f"{FOLDER}/authority").exists
 
 
+@pytest.fixture
+def responder() -> Iterator[Responder]:
+    """Return who knows whether certificates of an authority of the test's own are revoked."""
+    found = Responder(Issuer("Intermediate", Issuer("Root")))
+    yield found
+    found.close()
+
+
 @pytest.mark.disruptive
-def test_provided_files(run: Callable[..., str], edges: dict[str, Host], tmp_path: Path) -> None:
-    root = Issuer("Root")
-    intermediate = Issuer("Intermediate", root)
+def test_provided_files(run: Callable[..., str], edges: dict[str, Host], responder: Responder, tmp_path: Path) -> None:
+    intermediate = responder.issuer
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = intermediate.sign(NAME, key, days=10, names=[NAME])
+    leaf = intermediate.sign(NAME, key, days=10, names=[NAME], responder=responder.url)
     words = write_pair(tmp_path, [leaf, intermediate.certificate], key)
     run(*words)
-    (tmp_path / "root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "root.pem").write_bytes(intermediate.parent.certificate.public_bytes(Encoding.PEM))
     for edge, address in ADDRESSES.items():
         assert Visitor(address, trust=str(tmp_path / "root.pem")).certificate() == leaf
         # Ten days are too few, and that is told on every host.
@@ -351,6 +377,10 @@ def test_provided_files(run: Callable[..., str], edges: dict[str, Host], tmp_pat
         end = leaf.not_valid_after_utc
         left = (end - datetime.now(UTC)).total_seconds() / 86400
         assert f"ends on {end:%Y-%m-%d}, in {left:.1f} days" in journal(edges[edge], "slipway-tls-check")
+        # The certificate names who knows whether it was revoked, and so Nginx says it.
+        wait_until(lambda address=address: stapled(address), what="a stapled answer")
+        said = edges[edge].run("nginx -t").stderr
+        assert "[" not in said, said
     # What certbot still keeps and renews is not what is wanted now.
     edges["web12"].check_output("systemctl start certbot.service")
     assert Visitor(ADDRESSES["web12"]).certificate() == leaf

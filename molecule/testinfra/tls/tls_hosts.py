@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import http.server
 import socket
 import ssl
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import AuthorityInformationAccessOID
 
 NAME = "www.example.test"
 SECOND = "shop.example.test"
@@ -34,18 +39,19 @@ class Visitor:
             self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
         self._connection: http.client.HTTPConnection | None = None
 
-    def connect(self, name: str | None = None) -> socket.socket:
-        """Return a connection; by TLS it asks for `name`, which may be empty."""
+    def connect(self, name: str | None = None, session: ssl.SSLSession | None = None) -> socket.socket:
+        """Return a connection; by TLS it asks for `name`, which may be empty, and may go on with a session."""
         plain = socket.create_connection((self.address, 443 if self.tls else 80), timeout=15)
         if not self.tls:
             return plain
-        return self.context.wrap_socket(plain, server_hostname=(self.name if name is None else name) or None)
+        name = (self.name if name is None else name) or None
+        return self.context.wrap_socket(plain, server_hostname=name, session=session)
 
     def certificate(self) -> x509.Certificate:
         """Return the certificate that comes."""
         with self.connect() as connection:
-            assert isinstance(connection, ssl.SSLSocket)
-            return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+            encoded = connection.getpeercert(binary_form=True)  # type: ignore[attr-defined]
+            return x509.load_der_x509_certificate(encoded)
 
     def get(self, path: str = "/", host: str = "") -> http.client.HTTPResponse:
         """Ask for a page; its text is in `text`."""
@@ -131,7 +137,7 @@ class Issuer:
 
     def sign(
         self, name: str, key: ec.EllipticCurvePrivateKey, days: float = 90, age: float = 1,
-        names: list[str] | None = None, authority: bool = False,
+        names: list[str] | None = None, authority: bool = False, responder: str = "",
     ) -> x509.Certificate:  # fmt: skip
         """Return a certificate that was signed `age` days ago and ends in `days`."""
         now = datetime.now(UTC)
@@ -147,7 +153,53 @@ class Issuer:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+        if responder:
+            where = x509.AccessDescription(
+                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
+            )
+            builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
         return builder.sign(self.key, hashes.SHA256())
+
+
+class Responder:
+    """Says of every certificate of an issuer that it is good, on this machine's address in the network of the hosts."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        """Take a port."""
+        self.issuer = issuer
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                """Answer a question, which is in the path (RFC 6960, appendix A)."""
+                asked = ocsp.load_der_ocsp_request(base64.b64decode(unquote(self.path[1:])))
+                now = datetime.now(UTC)
+                answer = (
+                    ocsp.OCSPResponseBuilder()
+                    .add_response_by_hash(
+                        asked.issuer_name_hash, asked.issuer_key_hash, asked.serial_number, asked.hash_algorithm,
+                        ocsp.OCSPCertStatus.GOOD, now, now + timedelta(days=1), None, None,
+                    )
+                    .responder_id(ocsp.OCSPResponderEncoding.NAME, issuer.certificate)
+                    .sign(issuer.key, hashes.SHA256())
+                    .public_bytes(Encoding.DER)
+                )  # fmt: skip
+                self.send_response(200)
+                self.send_header("Content-Type", "application/ocsp-response")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                """Be silent."""
+
+        self._server = http.server.ThreadingHTTPServer(("10.89.16.1", 0), Handler)
+        self.url = f"http://10.89.16.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def write_pair(

@@ -2,9 +2,9 @@
 
     lookup('certificate_faults', certificate, key, names=[www.example.com])
 
-Returns texts for the operator, none when all is well: files that are missing or hold something else, a key that does not fit or
-that others can read, a certificate that has ended or not begun, names that it does not cover, a chain that is out of order or
-stops early. A file may be encrypted with ansible-vault.
+Returns texts for the operator, none when all is well: files that are missing or hold something else, a key that does
+not fit or that others can read, a certificate that has ended or not begun, names that it does not cover, a chain that
+is out of order or stops early. A file may be encrypted with ansible-vault.
 """
 
 from __future__ import annotations
