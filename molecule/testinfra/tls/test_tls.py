@@ -249,6 +249,7 @@ def test_renewal_under_load(edges: dict[str, Host], trust: str) -> None:
 def test_renewed_certificate_that_nginx_refuses(edges: dict[str, Host]) -> None:
     """It is not taken, the unit fails, and its next run takes it."""
     web12, before = edges["web12"], serials()["web12"]
+    pair = web12.check_output("readlink %s/live", FOLDER)
     renew = f"set -a; . {FOLDER}/certbot.env; certbot -q renew --force-renewal --no-random-sleep-on-renew"
     web12.check_output("echo 'server {' >/etc/nginx/conf.d/zz-broken.conf")
     try:
@@ -256,6 +257,8 @@ def test_renewed_certificate_that_nginx_refuses(edges: dict[str, Host]) -> None:
         assert serials()["web12"] == before
         assert web12.run("systemctl start certbot.service").failed
         assert "nginx -t" in journal(web12, "certbot")
+        # What a restart of the host would come up with.
+        assert web12.check_output("readlink %s/live", FOLDER) == pair
         assert Visitor(ADDRESSES["web12"]).get("/posts/").status == 200
     finally:
         web12.check_output("rm /etc/nginx/conf.d/zz-broken.conf")
