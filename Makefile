@@ -92,7 +92,7 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
 
-.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps
+.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps test-tls
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -108,8 +108,9 @@ test: ## All of it: lint and every layer of tests
 	@$(MAKE) --no-print-directory test-release
 	@$(MAKE) --no-print-directory test-edge
 	@$(MAKE) --no-print-directory test-apps
+	@$(MAKE) --no-print-directory test-tls
 	@echo; total=0; \
-	for layer in unit app default release edge apps; do \
+	for layer in unit app default release edge apps tls; do \
 	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
 	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
 	done; \
@@ -133,6 +134,9 @@ test-edge: bootstrap ## Molecule: two Nginx behind a CDN and in front of two ser
 
 test-apps: bootstrap ## Molecule: three applications that are not ours, by inventory alone
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps
+
+test-tls: bootstrap ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
 
 .PHONY: test-all test-long
 test-all: test test-long ## All of it, and what takes too long for every run

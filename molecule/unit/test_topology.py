@@ -179,3 +179,36 @@ def test_odd_passwords_arrive_in_the_environment_as_written(resolve_in: Callable
     assert written.replace("\\\\", "\\").replace('\\"', '"').replace("\\$", "$").replace("\\`", "`") == (
         f'PASSWORD="{ODD}"\n'
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "port", "tls"),
+    [
+        ({}, "http://www.example.com", 80, False),
+        ({"nginx_trust_forwarded_proto": True}, "https://www.example.com", 80, False),
+        ({"tls_mode": "acme"}, "https://www.example.com", 443, True),
+        ({"tls_mode": "provided", "nginx_tls_port": 8443}, "https://www.example.com", 8443, True),
+    ],
+    ids=str,
+)
+def test_tls_is_known_to_all_whom_it_concerns(
+    resolve_in: Callable[..., Resolve], variables: dict[str, Any], url: str, port: int, tls: bool
+) -> None:
+    resolve = resolve_in(MANY, ADDRESSES, **variables)
+    https = url.startswith("https")
+    assert resolve("app2", "topology_url") == url
+    assert resolve("app2", "topology_https") is https
+    assert resolve("app2", "topology_https_text") == str(https).lower()
+    assert resolve("edge1", "release_probe_proto") == ("https" if https else "http")
+    assert resolve("edge1", "release_edge_port") == port
+    assert resolve("edge1", "release_edge_tls") is tls
+    certificate = "/etc/my-app/tls/live/fullchain.pem" if tls else ""
+    assert resolve("edge1", "nginx_tls_certificate") == certificate
+    assert resolve("edge1", "nginx_acme_webroot") == ("/srv/my-app/acme" if variables.get("tls_mode") == "acme" else "")
+
+
+def test_edge_hosts_know_each_other(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(MANY | {"edge2": ["edge"]}, ADDRESSES | {"edge2": "fd00::7"}, tls_mode="acme")
+    assert resolve("edge1", "nginx_acme_peers") == ["10.0.0.3:80", "[fd00::7]:80"]
+    assert [resolve(host, "tls_first_host") for host in ("app1", "edge1", "edge2")] == ["app1"] * 3
+    assert resolve("edge1", "tls_names") == ["www.example.com", "example.com"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -26,15 +27,27 @@ class Server:
     """A web server, reached by a Unix socket or by an address and a port."""
 
     def __init__(
-        self, host: str, proto: str, timeout: float, path: str = "", address: str = "", port: int = 80
+        self,
+        host: str,
+        proto: str,
+        timeout: float,
+        path: str = "",
+        address: str = "",
+        port: int = 80,
+        tls: bool = False,
     ) -> None:
-        """Take the Host header, the scheme that the visitor is said to use, seconds to wait, and where it listens."""
+        """Take the Host header, the scheme that the visitor is said to use, seconds to wait, and where it listens.
+
+        With `tls` the server is asked by TLS, for the certificate of `host`. Whether that one is to be trusted is not a
+        question of the release.
+        """
         self.host = host
         self.proto = proto
         self.timeout = timeout
         self.path = path
         self.address = address
         self.port = port
+        self.tls = tls
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body of the answer to a request for `path`.
@@ -46,6 +59,11 @@ class Server:
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(self.timeout)
             connection.sock.connect(self.path)
+        if self.tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            plain = socket.create_connection((self.address, self.port), self.timeout)
+            connection.sock = context.wrap_socket(plain, server_hostname=self.host.partition(":")[0])
         headers = {"Host": self.host, "X-Forwarded-Proto": self.proto, "User-Agent": "slipway", "Connection": "close"}
         try:
             connection.request("GET", path, headers=headers)

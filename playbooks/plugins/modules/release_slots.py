@@ -46,6 +46,7 @@ options:
   socket: {description: The Unix socket to ask., type: str, default: ""}
   address: {description: The address to ask where there is no socket., type: str, default: ""}
   port: {description: The port there., type: int, default: 80}
+  tls: {description: Whether TLS is spoken on that port., type: bool, default: false}
   by: {description: Who runs this., type: str, default: ""}
   reason: {description: Why it is taken back., type: str, default: ""}
   what: {description: "What the log calls it: deploy or rollback.", type: str, default: deploy}
@@ -79,6 +80,7 @@ class Releaser:
             path or params["socket"],
             params["address"],
             params["port"],
+            params["tls"],
         )
 
     def chosen(self) -> list[Service]:
@@ -232,6 +234,7 @@ def main() -> None:
             "socket": {"type": "str", "default": ""},
             "address": {"type": "str", "default": ""},
             "port": {"type": "int", "default": 80},
+            "tls": {"type": "bool", "default": False},
             "by": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "what": {"type": "str", "default": "deploy"},
