@@ -275,7 +275,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
 
 
 def test_slow_clients_hold_nobody_else_up(
-    edges: dict[str, Host], outside: Host, site: Site, record_property: Callable[..., None]
+    edges: dict[str, Host], outside: Host, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The 99th percentile is printed; what is asserted is that everybody is served and the slow are let go."""
     outside.check_output(
@@ -289,7 +289,6 @@ def test_slow_clients_hold_nobody_else_up(
     wait_until(lambda: connections() >= 300, 20, "300 slow clients")
     seconds = []
     while connections() > 250:
-        begun = time.monotonic()
         for _ in range(10):
             begun = time.monotonic()
             assert site.get("/posts/").status_code == 200
@@ -298,8 +297,8 @@ def test_slow_clients_hold_nobody_else_up(
     outside.run("systemctl stop slow")
     seconds.sort()
     slowest = seconds[int(len(seconds) * 0.99)]
-    print(f"with 300 slow clients: {len(seconds)} requests, 99th percentile {slowest * 1000:.0f} ms")
-    record_property("p99_ms", round(slowest * 1000))
+    with capsys.disabled():
+        print(f"\nwith 300 slow clients: {len(seconds)} requests, 99th percentile {slowest * 1000:.0f} ms")
     assert len(seconds) > 50
 
 
