@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.client import RemoteDisconnected
 from pathlib import Path
 
 import pytest
@@ -144,7 +143,7 @@ def test_http_leads_to_https(edge: str) -> None:
 def test_unknown_host_is_shown_no_certificate(edge: str, name: str) -> None:
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         Visitor(ADDRESSES[edge]).connect(name)
-    with pytest.raises(RemoteDisconnected):
+    with pytest.raises(ConnectionResetError):
         Visitor(ADDRESSES[edge], tls=False).get(host=name or "-")
 
 
