@@ -234,7 +234,7 @@ def test_files_are_compressed_as_far_as_that_helps(tmp_path: Path, monkeypatch: 
     (tmp_path / "small.css").write_bytes(b"a {}")
     (tmp_path / "noise.txt").write_bytes(os.urandom(2000))
     (tmp_path / "own.js.gz").write_bytes(b"the application's own")
-    pack.precompress(str(tmp_path))
+    pack.precompress(str(tmp_path), str(tmp_path / "no release before"))
     assert {path.name for path in tmp_path.iterdir() if path.suffix in (".gz", ".br")} == {
         *("site.css.gz", "site.css.br", "site.0123456789ab.css.gz", "site.0123456789ab.css.br"),
         *("own.js.gz", "own.js.br", "noise.txt.br"),
@@ -243,5 +243,13 @@ def test_files_are_compressed_as_far_as_that_helps(tmp_path: Path, monkeypatch: 
     assert (tmp_path / "own.js.gz").read_bytes() == b"the application's own"
     # One content is compressed once.
     assert len(calls) == 2
+    # Of the release before what is the same is taken over, and what has changed is compressed.
+    after = tmp_path / "after"
+    after.mkdir()
+    (after / "site.css").write_bytes(text)
+    (after / "own.js").write_bytes(text + b"changed")
+    assert pack.precompress(str(after), str(tmp_path)) == 1
+    assert (after / "site.css.gz").read_bytes() == (tmp_path / "site.css.gz").read_bytes()
+    assert gzip.decompress((after / "own.js.gz").read_bytes()) == text + b"changed"
     # The same bytes whenever it is built.
     assert (tmp_path / "site.css.gz").read_bytes()[4:8] == b"\0\0\0\0"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,18 +27,37 @@ def smaller(text: bytes, packed: bytes) -> bytes:
 def compress(text: bytes) -> dict[str, bytes]:
     """Return what a file is compressed, by the ending of its name."""
     level = "--quality=11" if len(text) <= LARGE else "--quality=9"
-    brotli = subprocess.run(["brotli", level, "--stdout", "-"], input=text, capture_output=True, check=True).stdout
+    # After everything else on the host, as the rest of a build.
+    command = ["nice", "-n", "19", "brotli", level, "--stdout", "-"]
+    brotli = subprocess.run(command, input=text, capture_output=True, check=True).stdout
     return {".gz": smaller(text, gzip.compress(text, 9, mtime=0)), ".br": smaller(text, brotli)}
 
 
-def precompress(folder: str) -> int:
-    """Write NAME.gz and NAME.br beside the files in a folder, and return how many files have them."""
+def take_over(path: str, before: str) -> bool:
+    """Copy what lies compressed beside `before`, when that is the same file; return whether it did."""
+    packed = [ending for ending in (".gz", ".br") if os.path.isfile(before + ending)]
+    if not packed or not os.path.isfile(before) or not filecmp.cmp(path, before, shallow=False):
+        return False
+    for ending in packed:
+        if not os.path.exists(path + ending):
+            shutil.copyfile(before + ending, path + ending)
+            os.chmod(path + ending, 0o644)
+    return True
+
+
+def precompress(folder: str, before: str) -> int:
+    """Write NAME.gz and NAME.br beside the files in a folder, and return how many files have been compressed for that.
+
+    Most files are those of the release before, which `before` is the static folder of: theirs are taken over.
+    """
     wanted: dict[str, list[str]] = {}
     texts: dict[str, bytes] = {}
     for top, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(top, name)
             if not name.lower().endswith(ENDINGS) or os.path.islink(path) or os.path.getsize(path) < LEAST:
+                continue
+            if take_over(path, os.path.join(before, os.path.relpath(path, folder))):
                 continue
             with open(path, "rb") as file:
                 text = file.read()

@@ -17,6 +17,7 @@ import grp
 import json
 import os
 import shutil
+import time
 from typing import Any
 
 from ansible.module_utils.app_command import AppCommand
@@ -33,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "order": 30,  # services of a lower number begin to change over first
     "overlap": True,  # whether both slots may run at once
     "retire": "commit",  # when the old slot stops: at the `switch`, or at the `commit` of the whole deployment
+    # Seconds for which both slots serve before the old one stops: so first requests and last work do not meet.
+    "pause": 0,
     "wait": False,  # whether to wait until it has stopped
     "check": [],  # a command of the release that must succeed in the new slot's environment
 }
@@ -216,6 +219,7 @@ class Service:
         write_atomically(self.path(other, "digest"), self.wanted(release).encode())
         point(os.path.join(self.folder, "live"), other)
         if live and self.settings["retire"] == "switch":
+            time.sleep(self.settings["pause"])
             self.stop(live, self.settings["wait"])
         self.enable()
         return True

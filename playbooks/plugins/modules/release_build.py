@@ -148,7 +148,7 @@ class Build:
         for step in steps:
             step.result()
         self.run_hooks("after_collectstatic")
-        precompress(static)
+        precompress(static, os.path.join(self.folder, "current/static"))
         write_marker(
             self.release,
             {
