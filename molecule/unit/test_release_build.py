@@ -18,10 +18,9 @@ from conftest import ROOT, load_plugin
 ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
 
 command = load_plugin("playbooks/plugins/module_utils/app_command.py")
-store = load_plugin("playbooks/plugins/module_utils/release_store.py")
 build = load_plugin("playbooks/plugins/modules/release_build.py")
 ship = load_plugin("playbooks/plugins/modules/release_ship.py")
-prune = load_plugin("playbooks/plugins/modules/release_prune.py")
+store = load_plugin("playbooks/plugins/module_utils/release_store.py")
 union = load_plugin("playbooks/plugins/modules/static_union.py")
 
 ROLE = ROOT / "roles/django_app"
@@ -455,14 +454,14 @@ def test_what_is_in_use_is_kept(tmp_path: Path) -> None:
     for slot, name in (("a", "slot"), ("canary", "canary")):
         (tmp_path / "slots/web" / slot).mkdir(parents=True)
         (tmp_path / "slots/web" / slot / "release").symlink_to(tmp_path / "releases" / name)
-    unwanted = {os.path.relpath(path, tmp_path) for path in prune.find_unwanted(str(tmp_path), 2)}
+    unwanted = {os.path.relpath(path, tmp_path) for path in store.find_unwanted(str(tmp_path), 2)}
     assert unwanted == {"releases/old", "venvs/v-old", "releases/unfinished", "venvs/unfinished"}
 
 
 def test_environment_of_two_releases_stays_for_one(tmp_path: Path) -> None:
     complete(tmp_path, "new", "v")
     complete(tmp_path, "old", "v", age=9)
-    assert [os.path.basename(path) for path in prune.find_unwanted(str(tmp_path), 1)] == ["old"]
+    assert [os.path.basename(path) for path in store.find_unwanted(str(tmp_path), 1)] == ["old"]
 
 
 def unite(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> dict[str, Any]:

@@ -313,7 +313,7 @@ def test_part_of_a_site_is_refused(cluster: Cluster) -> None:
 
 def test_old_releases_go_and_what_serves_stays(cluster: Cluster) -> None:
     before = cluster.releases().pop()
-    cluster.deploy(*cluster.source("newer"), "--extra-vars", '{"django_app_keep_releases": 2}')
+    cluster.deploy(*cluster.source("newer"), "--extra-vars", '{"release_keep": 2}')
     for host in cluster.hosts.values():
         kept = host.check_output("ls %s/releases", FOLDER).split()
         assert {before, *cluster.releases()} <= set(kept) and len(kept) <= 3, kept

@@ -6,6 +6,7 @@ import fcntl
 import glob
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,37 @@ def releases_in_use(folder: str, candidate: bool = True) -> set[str]:
     """Return the real folders of the releases that a link leads to; that of the candidate alone serves nobody yet."""
     links = [link for link in links_to_releases(folder) if candidate or os.path.basename(link) != "candidate"]
     return {os.path.realpath(link) for link in links if os.path.islink(link)}
+
+
+def completed_at(folder: str) -> float:
+    """Return when `folder` was completed, in seconds since the epoch, 0 for an unfinished one."""
+    try:
+        return os.path.getmtime(os.path.join(folder, MARKER))
+    except FileNotFoundError:
+        return 0.0
+
+
+def folders_in(path: str) -> set[str]:
+    """Return the real paths of the folders in a folder."""
+    if not os.path.isdir(path):
+        return set()
+    return {os.path.realpath(entry.path) for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)}
+
+
+def find_unwanted(folder: str, keep: int) -> list[str]:
+    """Return the releases, but for the newest and those in use, and the virtual environments that no other one has."""
+    releases = folders_in(os.path.join(folder, "releases"))
+    newest = sorted(filter(completed_at, releases), key=completed_at, reverse=True)[:keep]
+    kept = (set(newest) | releases_in_use(folder)) & releases
+    venvs = {os.path.realpath(os.path.join(release, "venv")) for release in kept}
+    return sorted(releases - kept) + sorted(folders_in(os.path.join(folder, "venvs")) - venvs)
+
+
+def remove(path: str) -> None:
+    """Remove a release or a virtual environment, its marker first: a removal that is cut leaves nothing complete."""
+    if completed_at(path):
+        os.unlink(os.path.join(path, MARKER))
+    shutil.rmtree(path)
 
 
 def point(link: str, target: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.probe import PROBES, Server, first_fault
-from ansible.module_utils.release_store import LockedError, deploy_lock, point
+from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
 from ansible.module_utils.slots import CANARY, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
 
@@ -47,6 +47,7 @@ options:
   address: {description: The address to ask where there is no socket., type: str, default: ""}
   port: {description: The port there., type: int, default: 80}
   tls: {description: Whether TLS is spoken on that port., type: bool, default: false}
+  keep: {description: How many of the newest releases a commit keeps., type: int, default: 5}
   by: {description: Who runs this., type: str, default: ""}
   reason: {description: Why it is taken back., type: str, default: ""}
   what: {description: "What the log calls it: deploy or rollback.", type: str, default: deploy}
@@ -152,15 +153,23 @@ class Releaser:
                 service.commit()
         if before != release:
             self.actions.append(f"current {os.path.basename(release)}")
-        if not self.actions or self.module.check_mode:
-            return
+        if self.actions and not self.module.check_mode:
+            self.finish(release, before)
+        # Once the links say what is kept.
+        for path in find_unwanted(self.folder, self.module.params["keep"]):
+            self.actions.append(f"remove {os.path.relpath(path, self.folder)}")
+            if not self.module.check_mode:
+                remove(path)
+
+    def finish(self, release: str, before: str) -> None:
+        """Write down what is live now."""
         service_removed = any(action.startswith("remove") for action in self.actions)
         if service_removed and self.services:
             self.services[0].systemd.run("daemon-reload")
         failed = os.path.join(release, ".failed")
         if os.path.exists(failed):
             os.unlink(failed)
-        point(current, release)
+        point(os.path.join(self.folder, "current"), release)
         if before and before != release:
             # What was released before, for a rollback that names none.
             point(os.path.join(self.folder, "previous"), before)
@@ -235,6 +244,7 @@ def main() -> None:
             "address": {"type": "str", "default": ""},
             "port": {"type": "int", "default": 80},
             "tls": {"type": "bool", "default": False},
+            "keep": {"type": "int", "default": 5},
             "by": {"type": "str", "default": ""},
             "reason": {"type": "str", "default": ""},
             "what": {"type": "str", "default": "deploy"},
