@@ -67,7 +67,7 @@ lab: bootstrap ## Measure the techniques of the bundled application on the demo'
 	    --args "/usr/local/sbin/slipway-manage seed_demo --posts 10000 --comments 100000"
 	@ansible app -i inventories/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
 
-soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 80 --deploys 10")
+soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 40 --deploys 10")
 	@.venv/bin/python molecule/soak/soak.py $(SOAK)
 
 bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx next to one as its package configures it

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import re
@@ -169,6 +170,8 @@ class Soak:
         self.clients = clients
         self.run_id = secrets.token_hex(4)
         self.marker = f"soak-{self.run_id}"
+        # No two comments are alike, also of two loads.
+        self.numbers = itertools.count(1)
         self.rows: dict[str, Row] = {}
         self.served: Path | None = None
         self.previous: Path | None = None
@@ -187,7 +190,7 @@ class Soak:
         busy = busy_seconds()
         load = Load(
             self.target.url, rate=self.rate, clients=self.clients, sessions=self.sessions, posts=self.posts,
-            marker=self.marker, mark=MARK, host=host,
+            marker=f"{self.marker} {next(self.numbers)}", mark=MARK, host=host,
         )  # fmt: skip
         try:
             with load:
@@ -548,7 +551,7 @@ def main() -> int:
     parser.add_argument("--limit", default="app", help="group whose first host is looked at (default app)")
     parser.add_argument("--url", help="the site (default: http:// and ansible_host of that host)")
     parser.add_argument("--source", type=Path, default=PROJECT / "app", help="the bundled application's source")
-    parser.add_argument("--rate", type=float, default=80, help="requests a second (default 80)")
+    parser.add_argument("--rate", type=float, default=40, help="requests a second (default 40)")
     parser.add_argument("--clients", type=int, default=16, help="half of them keep their connection (default 16)")
     parser.add_argument("--deploys", type=int, default=10, help="number of new releases (default 10)")
     parser.add_argument("--repeats", type=int, default=5, help="number of reloads and restarts (default 5)")

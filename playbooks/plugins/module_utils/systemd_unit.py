@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "MainPID")
 UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system")
 UP = ("active", "reloading", "activating")
 JOURNAL_LINES = 40
