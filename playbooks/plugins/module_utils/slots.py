@@ -175,9 +175,9 @@ class Service:
 
     def step_back(self, slot: str) -> None:
         """Let what serves now go before a slot that ends: to end five processes takes a while of the processor."""
-        self.systemd.module.run_command(
-            ["renice", "--priority", str(ENDING_NICE), "--pgrp", self.systemd.show(self.unit(slot))["MainPID"]]
-        )
+        pid = self.systemd.show(self.unit(slot))["MainPID"]
+        if pid != "0":  # which would be this process's own group
+            self.systemd.module.run_command(["renice", "--priority", str(ENDING_NICE), "--pgrp", pid])
 
     def check(self, slot: str) -> None:
         """Run the service's own check with the release and the environment of a slot; raise SlotError when it fails."""
@@ -227,8 +227,11 @@ class Service:
         point(os.path.join(self.folder, "live"), other)
         if live and self.settings["retire"] == "switch":
             time.sleep(self.settings["pause"])
+            # Told to stop first: a run that is cut leaves no slot that steps back and does not end.
+            self.stop(live, wait=False)
             self.step_back(live)
-            self.stop(live, self.settings["wait"])
+            if self.settings["wait"]:
+                self.stop(live)
         self.enable()
         return True
 
