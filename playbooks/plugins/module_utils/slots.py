@@ -16,6 +16,7 @@ import glob
 import grp
 import json
 import os
+import re
 import shutil
 import time
 from typing import Any
@@ -30,9 +31,10 @@ CANARY = "canary"
 UNITS = UNIT_FOLDERS[0]
 CHECK_TIMEOUT = 60  # seconds for a service's own check
 ENDING_NICE = 10
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b")
 # What service.json may say, and what counts when it does not.
 DEFAULTS: dict[str, Any] = {
-    "order": 30,  # services of a lower number begin to change over first
+    "order": 30,  # services of a lower number change over first, those of one number at once
     "overlap": True,  # whether both slots may run at once
     "retire": "commit",  # when the old slot stops: at the `switch`, or at the `commit` of the whole deployment
     # Seconds for which both slots serve before the old one stops: so first requests and last work do not meet.
@@ -166,7 +168,9 @@ class Service:
         if not started:
             journal = self.systemd.journal(self.unit(slot))
             self.systemd.try_run("stop", self.unit(slot))
-            raise SlotError(f"{self.unit(slot)} did not start with {self.release(slot)}: {said}", journal)
+            # What Python has died of says more than systemd, which knows that it has.
+            cause = next((line for line in reversed(journal) if EXCEPTION.match(line)), said)
+            raise SlotError(f"{self.unit(slot)} did not start with {self.release(slot)}: {cause}", journal)
 
     def stop(self, slot: str, wait: bool = True) -> None:
         """Stop a slot, which finishes what it has begun."""

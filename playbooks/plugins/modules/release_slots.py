@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -112,15 +113,16 @@ class Releaser:
             shutil.rmtree(service.path(CANARY), ignore_errors=True)
 
     def switch(self) -> None:
-        """Change over, and ask what serves then; of several services as many at once as there are cores."""
+        """Change over, and ask what serves then; services of one order at once, and later ones when they have done it."""
         services = [service for service in self.chosen() if not service.is_current(self.candidate)]
         self.actions += [f"switch {service.name}" for service in services]
         if self.module.check_mode:
             return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            steps = [pool.submit(self.switch_one, service) for service in services]
-        for step in steps:
-            step.result()
+        for _, group in itertools.groupby(services, key=lambda service: service.settings["order"]):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                steps = [pool.submit(self.switch_one, service) for service in group]
+            for step in steps:
+                step.result()
 
     def switch_one(self, service: Service) -> None:
         """Change a service over, and ask for pages where that is wanted."""
