@@ -113,7 +113,7 @@ class Releaser:
             shutil.rmtree(service.path(CANARY), ignore_errors=True)
 
     def switch(self) -> None:
-        """Change over, and ask what serves then; services of one order at once, and later ones when they have done it."""
+        """Change over, and ask what serves then; services of one order at once, later ones once those have."""
         services = [service for service in self.chosen() if not service.is_current(self.candidate)]
         self.actions += [f"switch {service.name}" for service in services]
         if self.module.check_mode:
