@@ -59,7 +59,8 @@ def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Sit
         wrong = '{"gunicorn_application": "config.nosuchmodule:application"}'
         result = playbook("deploy.yml", "--limit", "debian12", "--extra-vars", wrong)
     assert result.returncode != 0
-    assert "did not start" in result.stdout and "No module named" in result.stdout, result.stdout[-4000:]
+    said = " ".join(result.stdout.split())
+    assert "did not start" in said and "No module named" in said, result.stdout[-4000:]
     assert (live_unit(host, "web"), main_pid(host, before)) == (before, pid)
     assert set(visitors.answers) == {"200"}
     assert playbook("deploy.yml", "--limit", "debian12").returncode == 0

@@ -110,6 +110,8 @@ class Releaser:
                 )
         finally:
             service.systemd.try_run("stop", unit)
+            # Killed, it counts as failed, and whoever watches for failed units would be woken by each deployment.
+            service.systemd.try_run("reset-failed", unit)
             shutil.rmtree(service.path(CANARY), ignore_errors=True)
 
     def switch(self) -> None:
