@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 import requests
@@ -131,7 +132,26 @@ def playbook(request: pytest.FixtureRequest) -> Playbooks:
     return Playbooks(request.config.getoption("ansible_inventory"))
 
 
-class Visitors:
+class Background:
+    """Threads that do something again and again while something else is done, until they are told to stop."""
+
+    _stop: threading.Event
+    _threads: list[threading.Thread]
+
+    def __enter__(self) -> Self:
+        """Let them begin."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let them finish."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Visitors(Background):
     """Clients that ask for pages and send forms, again and again, while something else is done.
 
     Half of them keep their connections. Every eighth request is a POST of the registration form with nothing in it,
@@ -170,18 +190,6 @@ class Visitors:
                 except requests.RequestException as error:
                     self.answers.append(repr(error))
                 self._stop.wait(0.2)
-
-    def __enter__(self) -> Visitors:
-        """Let them begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let them finish."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def recap(output: str) -> dict[str, dict[str, int]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import requests
-from conftest import PROJECT, Playbooks, Site
+from conftest import PROJECT, Background, Playbooks, Site
 from testinfra import get_host
 from testinfra.host import Host
 
@@ -55,7 +55,7 @@ def source(folder: Path, name: str, change: Callable[[Path], None]) -> list[str]
     return ["--extra-vars", f"django_app_source={copy}"]
 
 
-class Load:
+class Load(Background):
     """Clients that ask the edges for pages, half of them on connections that they keep."""
 
     def __init__(self, *urls: str, count: int = 8) -> None:
@@ -84,12 +84,6 @@ class Load:
     def failed(self, since: float = 0) -> list[str]:
         """Return what went wrong with requests that began after a time."""
         return [answer for begun, answer in self.answers if begun >= since and answer != "200"]
-
-    def __enter__(self) -> Load:
-        """Let them begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Let them finish; who has no answer by then gets none."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+from conftest import Background
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -84,7 +85,7 @@ class Visitor:
 
 
 @dataclass
-class Crowd:
+class Crowd(Background):
     """Visitors who ask again and again while something else is done; half of them keep their connections."""
 
     address: str
@@ -109,18 +110,6 @@ class Crowd:
                 visitor.close()
             self._stop.wait(0.05)
         visitor.close()
-
-    def __enter__(self) -> Crowd:
-        """Let them begin."""
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let them finish."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 @dataclass
