@@ -189,3 +189,16 @@ def run_playbook(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def rendered(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, str]]:
+    """Return a function that gives all files of a release by path, rendered with further variables."""
+    # Here, as it takes the roles from this file.
+    from rendering import USES, render
+
+    @cache
+    def texts(release: str, **extra: Any) -> dict[str, str]:
+        return {file.path: file.text for use in USES for file in render(use, variables_for(use.role, release, **extra))}
+
+    return texts

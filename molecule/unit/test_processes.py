@@ -14,7 +14,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from conftest import ROOT, load_plugin, load_yaml
-from test_templates import USES, render
+from rendering import USES, render
 
 ROLE = ROOT / "roles/processes"
 WORDS = ["./run", "two words", "\"double\" and 'single'", "back\\slash", "100%", "$HOME", "%i", ";", "", "ä"]

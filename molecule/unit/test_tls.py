@@ -28,7 +28,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from test_templates import rendered  # noqa: F401 (a fixture)
 
 NAME = "www.example.com"
 Key = ec.EllipticCurvePrivateKey
@@ -182,13 +181,13 @@ def nginx(texts: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_nothing_of_tls_without_it(rendered: Callable[..., dict[str, str]], release: str) -> None:  # noqa: F811
+def test_nothing_of_tls_without_it(rendered: Callable[..., dict[str, str]], release: str) -> None:
     text = nginx(rendered(release))
     assert "listen 80;" in text
     assert not re.search(r"(?<!\$)\bssl_|quic|443|Strict-Transport|acme|http2", text)
 
 
-def test_syntax_is_that_of_the_version(rendered: Callable[..., dict[str, str]]) -> None:  # noqa: F811
+def test_syntax_is_that_of_the_version(rendered: Callable[..., dict[str, str]]) -> None:
     old, new = (nginx(rendered(release, tls_mode="acme")) for release in ("12", "13"))
     assert "listen 443 ssl http2;" in old and "http2 on;" not in old and "quic" not in old
     assert "listen 443 ssl;" in new and "http2 on;" in new and "listen 443 quic;" in new
@@ -196,7 +195,7 @@ def test_syntax_is_that_of_the_version(rendered: Callable[..., dict[str, str]]) 
     assert "quic" not in nginx(rendered("13", tls_mode="acme", nginx_http3=False))
 
 
-def test_choices_arrive(rendered: Callable[..., dict[str, str]]) -> None:  # noqa: F811
+def test_choices_arrive(rendered: Callable[..., dict[str, str]]) -> None:
     text = nginx(
         rendered(
             "13",
@@ -215,7 +214,7 @@ def test_choices_arrive(rendered: Callable[..., dict[str, str]]) -> None:  # noq
     assert "acme" not in text
 
 
-def test_settings_are_what_the_role_says(rendered: Callable[..., dict[str, str]]) -> None:  # noqa: F811
+def test_settings_are_what_the_role_says(rendered: Callable[..., dict[str, str]]) -> None:
     settings = json.loads(rendered("12", tls_mode="acme")["/etc/slipway/tls/settings.json"])
     assert settings["mode"] == "acme"
     assert settings["names"] == [NAME]
