@@ -92,7 +92,7 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
 
-.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps test-tls
+.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps test-tls test-cluster
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -109,8 +109,9 @@ test: ## All of it: lint and every layer of tests
 	@$(MAKE) --no-print-directory test-edge
 	@$(MAKE) --no-print-directory test-apps
 	@$(MAKE) --no-print-directory test-tls
+	@$(MAKE) --no-print-directory test-cluster
 	@echo; total=0; \
-	for layer in unit app default release edge apps tls; do \
+	for layer in unit app default release edge apps tls cluster; do \
 	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
 	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
 	done; \
@@ -137,6 +138,9 @@ test-apps: bootstrap ## Molecule: three applications that are not ours, by inven
 
 test-tls: bootstrap ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
+
+test-cluster: bootstrap ## Molecule: one site on eight servers
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
 .PHONY: test-all test-long
 test-all: test test-long ## All of it, and what takes too long for every run
