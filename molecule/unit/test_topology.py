@@ -106,6 +106,36 @@ def test_hosts_stay_in_order(resolve_in: Callable[..., Resolve]) -> None:
     assert resolve("db", "postgresql_allowed_clients") == names
 
 
+def openings(resolve: Resolve, host: str) -> dict[tuple[int, str], set[str]]:
+    """Return what is open on a host: port and protocol, and to whom."""
+    return {
+        (one["port"], one.get("protocol", "tcp")): set(one["sources"]) for one in resolve(host, "firewall_openings")
+    }
+
+
+def test_services_are_open_to_the_hosts_that_need_them(resolve_in: Callable[..., Resolve]) -> None:
+    world = {"0.0.0.0/0", "::/0"}
+    hosts = MANY | {"db2": ["database"], "elsewhere": []}
+    resolve = resolve_in(hosts, ADDRESSES | {"worker1": "10.0.0.5", "db2": "fd00::7", "elsewhere": "10.0.0.99"})
+    clients = {"10.0.0.3", "fd00::4", "10.0.0.5"}
+    assert openings(resolve, "db") == {(5432, "tcp"): clients | {"fd00::7"}}
+    assert openings(resolve, "db2") == {(5432, "tcp"): clients | {"10.0.0.1"}}
+    assert openings(resolve, "redis1") == {(6379, "tcp"): clients, (6380, "tcp"): clients}
+    assert openings(resolve, "app1") == {(8000, "tcp"): {"10.0.0.6"}, (80, "tcp"): world}
+    assert openings(resolve, "app2") == {(8000, "tcp"): {"10.0.0.3", "10.0.0.6"}}
+    assert openings(resolve, "worker1") == {}
+    assert openings(resolve, "edge1") == {(80, "tcp"): world}
+    assert "10.0.0.99" not in resolve("db", "firewall_reject_sources")
+    assert set(resolve("db", "firewall_reject_sources")) == clients | {"fd00::2", "fd00::7", "10.0.0.6"}
+
+
+def test_one_host_is_open_for_visitors_alone(resolve_in: Callable[..., Resolve]) -> None:
+    world = {"0.0.0.0/0", "::/0"}
+    resolve = resolve_in(ONE, tls_mode="acme", nginx_http_port=8080)
+    assert openings(resolve, "www") == {(8080, "tcp"): world, (443, "tcp"): world, (443, "udp"): world}
+    assert resolve("www", "firewall_reject_sources") == []
+
+
 def test_two_sites_do_not_meet(resolve_in: Callable[..., Resolve]) -> None:
     sites = {"a": ["app", "edge", "site_a"], "b": ["app", "edge", "site_b"]}
     resolve = resolve_in(sites, topology_site="site_{{ inventory_hostname }}")
