@@ -138,7 +138,7 @@ def test_only_what_the_site_needs_answers(
         others = {name: address for name, address in addresses.items() if name != source}
         done = subprocess.run(
             [*ssh(hosts[source]), "python3", "-c", f"'{SCAN}'"],
-            input=json.dumps(others), capture_output=True, text=True, timeout=300, check=False,
+            input=json.dumps(others), capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -292,12 +292,11 @@ def test_rules_outlive_those_of_nftables_itself(host: Host) -> None:
     assert "flush ruleset" in host.file("/etc/nftables.conf").content_string
     assert not host.service("nftables").is_running
     try:
-        for verb in ("start", "restart", "reload"):
+        for verb in ("start", "reload", "restart", "stop"):
             host.check_output("systemctl %s nftables", verb)
-            wait_until(lambda: table(host) == before, 10, f"the rules after {verb}")
+            assert table(host) == before, verb
     finally:
-        host.check_output("systemctl stop nftables; systemctl start nftables-slipway")
-    assert table(host) == before
+        host.check_output("systemctl stop nftables")
 
 
 SHUT = {"firewall_extra_rules": ["tcp dport 22 drop"], "firewall_confirm_seconds": 20}

@@ -140,7 +140,7 @@ class Rules:
     def confirm(self) -> None:
         """Make the rules that were loaded the confirmed ones."""
         if not self.armed():
-            self.module.fail_json(msg="the confirmation came too late: the host has put the old rules back")
+            self.module.fail_json(msg="the confirmation came too late, or another run came between: run it again")
         self.disarm()
         if self.listed() != self.listing(self.read("candidate")):
             self.module.fail_json(msg="the rules have changed before they were confirmed")
