@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import yaml
@@ -155,10 +155,41 @@ def test_passwords_of_any_kind_arrive(resolve_in: Callable[..., Resolve]) -> Non
         ("topology_celery_result_url", 6379, "/2"),
     ):
         url = urlsplit(resolve("app1", name))
-        assert (url.port, url.path, url.query, url.fragment) == (port, path, "", ""), name
+        assert (url.port, url.path, url.fragment) == (port, path, ""), name
         assert unquote(url.password or "") == ODD, name
     assert urlsplit(resolve("app1", "topology_database_url")).hostname == "10.0.0.1"
     assert urlsplit(resolve("app1", "topology_cache_url")).hostname == "fd00::2"
+
+
+def test_hosts_ask_each_other_by_tls(resolve_in: Callable[..., Resolve]) -> None:
+    authority = load_plugin("playbooks/plugins/filter/authority.py").new_authority()
+    resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_password="a", vault_redis_cache_password="b",
+                         vault_redis_broker_password="c", vault_site_authority=authority)  # fmt: skip
+    database = urlsplit(resolve("app1", "topology_database_url"))
+    assert parse_qs(database.query) == {"sslmode": ["verify-full"], "sslrootcert": ["/etc/my-app/authority.pem"]}
+    for name in ("topology_cache_url", "topology_celery_broker_url", "topology_celery_result_url"):
+        url = urlsplit(resolve("app1", name))
+        assert url.scheme == "rediss"
+        assert parse_qs(url.query) == {"ssl_cert_reqs": ["required"], "ssl_ca_certs": ["/etc/my-app/authority.pem"]}
+    for role in ("postgresql", "redis"):
+        assert resolve("redis1", f"{role}_tls_names") == ["fd00::2", "localhost", "127.0.0.1", "::1"]
+        assert resolve("redis1", f"{role}_tls_authority") == authority
+    assert "PRIVATE" not in resolve("app1", "django_app_authority_certificate")
+
+
+@pytest.mark.parametrize(("hosts", "variables"), [(ONE, {}), (MANY, {"topology_internal_tls": False})])
+def test_one_host_and_a_private_network_go_without_tls(
+    resolve_in: Callable[..., Resolve], hosts: dict[str, list[str]], variables: dict[str, Any]
+) -> None:
+    """And without an authority in the vault."""
+    resolve = resolve_in(hosts, ADDRESSES, vault_redis_cache_password="b", **variables)
+    host = next(name for name, groups in hosts.items() if "app" in groups)
+    assert urlsplit(resolve(host, "topology_cache_url")).scheme == "redis"
+    assert resolve(host, "topology_database_parameters") == ""
+    for name in ("postgresql_tls_names", "redis_tls_names"):
+        assert resolve(host, name) == []
+    for name in ("postgresql_tls_authority", "redis_tls_authority", "django_app_authority_certificate"):
+        assert resolve(host, name) == ""
 
 
 def test_facts_are_there_one_by_one(resolve_in: Callable[..., Resolve]) -> None:
