@@ -122,13 +122,14 @@ def test_it_lasts() -> None:
 @pytest.mark.parametrize(
     ("suffix", "variables", "why"),
     [
+        ("", {"tls": "no"}, "must be true or false"),
         ("authority", {"authority": "kTz81LmQw0Xy72RbkTz81LmQw0Xy72Rb", "names": ["10.0.0.5"]}, "holds no authority"),
         ("authority", {"authority": "{{ vault_nothing }}", "names": ["10.0.0.5"]}, "vault_nothing, which is not"),
-        ("names", {"authority": SECRETS["vault_site_authority"], "names": []}, "must be set where"),
-        ("names", {"authority": "", "names": ["10.0.0.5"]}, "must be set where"),
+        ("names", {"authority": SECRETS["vault_site_authority"], "names": []}, "must name the host"),
+        ("authority", {"authority": "", "names": ["10.0.0.5"]}, "holds no authority"),
         ("names", {"authority": SECRETS["vault_site_authority"], "names": ["a b"]}, "must be names"),
     ],
-    ids=["no authority", "no secret", "no names", "names alone", "wrong names"],
+    ids=["no boolean", "no authority", "no secret", "no names", "names alone", "wrong names"],
 )
 def test_what_cannot_work_is_refused(
     variables_for: Callable[..., dict[str, Any]],
@@ -138,8 +139,10 @@ def test_what_cannot_work_is_refused(
     why: str,
 ) -> None:
     values = {
-        f"{role}_tls_{name}": trust_as_template(value) if isinstance(value, str) else value
-        for name, value in variables.items()
+        f"{role}_tls_{name}".replace("_tls_tls", "_tls"): trust_as_template(value) if isinstance(value, str) else value
+        for name, value in ({"tls": True} | variables).items()
     }
     faults = inspect_role(ROOT / "roles" / role, variables_for(ROOT / "roles" / role, "12", **values))
-    assert [fault for fault in faults if fault.variable == f"{role}_tls_{suffix}" and why in fault.why], faults
+    assert [fault for fault in faults if fault.variable == f"{role}_tls_{suffix}".rstrip("_") and why in fault.why], (
+        faults
+    )

@@ -174,6 +174,7 @@ def test_hosts_ask_each_other_by_tls(resolve_in: Callable[..., Resolve]) -> None
     for role in ("postgresql", "redis"):
         assert resolve("redis1", f"{role}_tls_names") == ["fd00::2", "localhost", "127.0.0.1", "::1"]
         assert resolve("redis1", f"{role}_tls_authority") == authority
+        assert resolve("redis1", f"{role}_tls") is True
     assert "PRIVATE" not in resolve("app1", "django_app_authority_certificate")
 
 
@@ -186,8 +187,7 @@ def test_one_host_and_a_private_network_go_without_tls(
     host = next(name for name, groups in hosts.items() if "app" in groups)
     assert urlsplit(resolve(host, "topology_cache_url")).scheme == "redis"
     assert resolve(host, "topology_database_parameters") == ""
-    for name in ("postgresql_tls_names", "redis_tls_names"):
-        assert resolve(host, name) == []
+    assert resolve(host, "postgresql_tls") is resolve(host, "redis_tls") is False
     for name in ("postgresql_tls_authority", "redis_tls_authority", "django_app_authority_certificate"):
         assert resolve(host, name) == ""
 
