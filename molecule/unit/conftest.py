@@ -92,6 +92,9 @@ SECRETS = {
 }
 
 
+SECRETS["vault_site_authority"] = load_plugin("playbooks/plugins/filter/authority.py").new_authority()
+
+
 # What an inventory may leave empty, filled: a template in a loop over it is rendered too.
 EXAMPLES = {
     "nginx_cache_locations": ["/", "/shop/"],

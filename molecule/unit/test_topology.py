@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import yaml
@@ -106,6 +106,36 @@ def test_hosts_stay_in_order(resolve_in: Callable[..., Resolve]) -> None:
     assert resolve("db", "postgresql_allowed_clients") == names
 
 
+def openings(resolve: Resolve, host: str) -> dict[tuple[int, str], set[str]]:
+    """Return what is open on a host: port and protocol, and to whom."""
+    return {
+        (one["port"], one.get("protocol", "tcp")): set(one["sources"]) for one in resolve(host, "firewall_openings")
+    }
+
+
+def test_services_are_open_to_the_hosts_that_need_them(resolve_in: Callable[..., Resolve]) -> None:
+    world = {"0.0.0.0/0", "::/0"}
+    hosts = MANY | {"db2": ["database"], "elsewhere": []}
+    resolve = resolve_in(hosts, ADDRESSES | {"worker1": "10.0.0.5", "db2": "fd00::7", "elsewhere": "10.0.0.99"})
+    clients = {"10.0.0.3", "fd00::4", "10.0.0.5"}
+    assert openings(resolve, "db") == {(5432, "tcp"): clients | {"fd00::7"}}
+    assert openings(resolve, "db2") == {(5432, "tcp"): clients | {"10.0.0.1"}}
+    assert openings(resolve, "redis1") == {(6379, "tcp"): clients, (6380, "tcp"): clients}
+    assert openings(resolve, "app1") == {(8000, "tcp"): {"10.0.0.6"}, (80, "tcp"): world}
+    assert openings(resolve, "app2") == {(8000, "tcp"): {"10.0.0.3", "10.0.0.6"}}
+    assert openings(resolve, "worker1") == {}
+    assert openings(resolve, "edge1") == {(80, "tcp"): world}
+    assert "10.0.0.99" not in resolve("db", "firewall_reject_sources")
+    assert set(resolve("db", "firewall_reject_sources")) == clients | {"fd00::2", "fd00::7", "10.0.0.6"}
+
+
+def test_one_host_is_open_for_visitors_alone(resolve_in: Callable[..., Resolve]) -> None:
+    world = {"0.0.0.0/0", "::/0"}
+    resolve = resolve_in(ONE, tls_mode="acme", nginx_http_port=8080)
+    assert openings(resolve, "www") == {(8080, "tcp"): world, (443, "tcp"): world, (443, "udp"): world}
+    assert resolve("www", "firewall_reject_sources") == []
+
+
 def test_two_sites_do_not_meet(resolve_in: Callable[..., Resolve]) -> None:
     sites = {"a": ["app", "edge", "site_a"], "b": ["app", "edge", "site_b"]}
     resolve = resolve_in(sites, topology_site="site_{{ inventory_hostname }}")
@@ -125,10 +155,41 @@ def test_passwords_of_any_kind_arrive(resolve_in: Callable[..., Resolve]) -> Non
         ("topology_celery_result_url", 6379, "/2"),
     ):
         url = urlsplit(resolve("app1", name))
-        assert (url.port, url.path, url.query, url.fragment) == (port, path, "", ""), name
+        assert (url.port, url.path, url.fragment) == (port, path, ""), name
         assert unquote(url.password or "") == ODD, name
     assert urlsplit(resolve("app1", "topology_database_url")).hostname == "10.0.0.1"
     assert urlsplit(resolve("app1", "topology_cache_url")).hostname == "fd00::2"
+
+
+def test_hosts_ask_each_other_by_tls(resolve_in: Callable[..., Resolve]) -> None:
+    authority = load_plugin("playbooks/plugins/filter/authority.py").new_authority()
+    resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_password="a", vault_redis_cache_password="b",
+                         vault_redis_broker_password="c", vault_site_authority=authority)  # fmt: skip
+    database = urlsplit(resolve("app1", "topology_database_url"))
+    assert parse_qs(database.query) == {"sslmode": ["verify-full"], "sslrootcert": ["/etc/my-app/authority.pem"]}
+    for name in ("topology_cache_url", "topology_celery_broker_url", "topology_celery_result_url"):
+        url = urlsplit(resolve("app1", name))
+        assert url.scheme == "rediss"
+        assert parse_qs(url.query) == {"ssl_cert_reqs": ["required"], "ssl_ca_certs": ["/etc/my-app/authority.pem"]}
+    for role in ("postgresql", "redis"):
+        assert resolve("redis1", f"{role}_tls_names") == ["fd00::2", "localhost", "127.0.0.1", "::1"]
+        assert resolve("redis1", f"{role}_tls_authority") == authority
+        assert resolve("redis1", f"{role}_tls") is True
+    assert "PRIVATE" not in resolve("app1", "django_app_authority_certificate")
+
+
+@pytest.mark.parametrize(("hosts", "variables"), [(ONE, {}), (MANY, {"topology_internal_tls": False})])
+def test_one_host_and_a_private_network_go_without_tls(
+    resolve_in: Callable[..., Resolve], hosts: dict[str, list[str]], variables: dict[str, Any]
+) -> None:
+    """And without an authority in the vault."""
+    resolve = resolve_in(hosts, ADDRESSES, vault_redis_cache_password="b", **variables)
+    host = next(name for name, groups in hosts.items() if "app" in groups)
+    assert urlsplit(resolve(host, "topology_cache_url")).scheme == "redis"
+    assert resolve(host, "topology_database_parameters") == ""
+    assert resolve(host, "postgresql_tls") is resolve(host, "redis_tls") is False
+    for name in ("postgresql_tls_authority", "redis_tls_authority", "django_app_authority_certificate"):
+        assert resolve(host, name) == ""
 
 
 def test_facts_are_there_one_by_one(resolve_in: Callable[..., Resolve]) -> None:

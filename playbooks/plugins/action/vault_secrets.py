@@ -4,6 +4,7 @@
       path: inventories/production/group_vars/all/vault.yml
       secrets:
         - {name: vault_postgresql_password, length: 32}
+        - {name: vault_site_authority, kind: authority}
 
 The file is encrypted with the vault password that Ansible was given; `encrypted: false` leaves it in plain text, for
 hosts that are thrown away. What it holds already stays, to the letter: new lines are put behind it. No value leaves
@@ -25,12 +26,15 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import filter_loader
 
 ALPHABET = string.ascii_letters + string.digits
 
 
-def generate(length: int) -> str:
-    """Return a new secret."""
+def generate(kind: str, length: int) -> str:
+    """Return a new secret: text of a length, or an authority that signs certificates."""
+    if kind == "authority":
+        return filter_loader.get("new_authority").j2_function()
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
@@ -53,14 +57,15 @@ class ActionModule(ActionBase):
                     "options": {
                         "name": {"type": "str", "required": True},
                         "length": {"type": "int", "default": 32},
+                        "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
                     },
                 },
             }
         )
         # A link to the file stays one: what it points at is replaced.
         path = Path(os.path.realpath(self._loader.path_dwim(arguments["path"])))
-        wanted = {item["name"]: item["length"] for item in arguments["secrets"]}
-        for name, length in wanted.items():
+        wanted = {item["name"]: (item["kind"], item["length"]) for item in arguments["secrets"]}
+        for name, (_, length) in wanted.items():
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
                 raise AnsibleActionFail(f"{name!r} cannot be the name of a variable")
             if length < 16:
@@ -72,9 +77,9 @@ class ActionModule(ActionBase):
             names = ", ".join(empty)
             raise AnsibleActionFail(f"{names} in {path} is empty: remove the line to have it generated")
 
-        missing = {name: length for name, length in wanted.items() if name not in present}
+        missing = {name: what for name, what in wanted.items() if name not in present}
         if missing and not self._task.check_mode:
-            generated = {name: generate(length) for name, length in missing.items()}
+            generated = {name: generate(*what) for name, what in missing.items()}
             text = text if text.endswith("\n") else text + "\n"
             text += "".join(f'{name}: "{value}"\n' for name, value in generated.items())
             if self._parse(text, path) != present | generated:
