@@ -12,19 +12,100 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import requests
+from testinfra import get_host
 from testinfra.host import Host
+from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
 
 PROJECT = Path(__file__).resolve().parents[2]
 APP = "slipway"
+GROUPS = ("database", "redis", "app", "worker", "edge")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what kills or restarts something after all that only looks."""
-    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+@dataclass(frozen=True)
+class Servers:
+    """The hosts of one site, by what they do; on a site of one server it is one and the same."""
+
+    inventory: str
+    names: dict[str, list[str]]
+    """By group, in the order of the inventory."""
+
+    @classmethod
+    def around(cls, inventory: str, host: str) -> Self:
+        """Return the hosts of the site that a host belongs to, as an inventory on disk has them."""
+        known = AnsibleRunner.get_runner(inventory).inventory
+        of_the_site = set(itergroup(known, known["_meta"]["hostvars"][host]["topology_site"]))
+        return cls(
+            inventory, {group: [name for name in itergroup(known, group) if name in of_the_site] for group in GROUPS}
+        )
+
+    @property
+    def all(self) -> list[str]:
+        """Return the names of all hosts of the site, each once."""
+        return list(dict.fromkeys(name for group in GROUPS for name in self.names[group]))
+
+    def host(self, name: str) -> Host:
+        """Return a host."""
+        return get_host(f"ansible://{name}?ansible_inventory={self.inventory}")
+
+    def of(self, group: str) -> list[Host]:
+        """Return the hosts of a group."""
+        return [self.host(name) for name in self.names[group]]
+
+    def first(self, group: str) -> Host:
+        """Return the host that does what is done once: it builds, is the primary, has beat."""
+        return self.host(self.names[group][0])
+
+
+def sites(inventory: str) -> list[Servers]:
+    """Return the sites of an inventory, in its order."""
+    known = AnsibleRunner.get_runner(inventory).inventory
+    found: list[Servers] = []
+    for name in dict.fromkeys(name for group in GROUPS for name in itergroup(known, group)):
+        servers = Servers.around(inventory, name)
+        if servers not in found:
+            found.append(servers)
+    return found
+
+
+def meant_for(item: pytest.Item, inventory: str) -> set[str]:
+    """Return the hosts of an inventory that a test is meant for: its markers `runs_on` say."""
+    everywhere = sites(inventory)
+    found = {name for servers in everywhere for name in servers.all}
+    for marker in item.iter_markers("runs_on"):
+        group, first, site = marker.args[0], marker.kwargs.get("first", False), marker.kwargs.get("site")
+        of_sites = everywhere if site is None else [everywhere[site]]
+        found &= {name for servers in of_sites for name in servers.names[group][: 1 if first else None]}
+    return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave each test to the hosts it is meant for; run what kills or restarts something after all that only looks."""
+    kept, others, lost = [], [], {}
+    for item in items:
+        host = item.callspec.params.get("_testinfra_host") if hasattr(item, "callspec") else None
+        if not host or not item.get_closest_marker("runs_on"):
+            kept.append(item)
+            continue
+        hosts = meant_for(item, config.getoption("ansible_inventory"))
+        case = item.nodeid.replace(host.backend.get_pytest_id(), "")
+        if host.backend.host in hosts:
+            kept.append(item)
+            lost[case] = False
+        else:
+            others.append(item)
+            lost.setdefault(case, bool(hosts))
+    # A test that misses the hosts it is meant for is a mistake and not a reason to pass.
+    if any(lost.values()) and not config.getoption("hosts"):
+        raise pytest.UsageError(
+            "\n".join(["not on the hosts they are meant for:", *(case for case in lost if lost[case])])
+        )
+    config.hook.pytest_deselected(items=others)
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30, what: str = "") -> float:
@@ -39,7 +120,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 30, what: str =
 
 @dataclass
 class Site:
-    """The site of one host, as a visitor sees it."""
+    """A site as a visitor sees it."""
 
     url: str
 
@@ -75,31 +156,72 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def inventory(host: Host) -> dict[str, str]:
+def inventory(host: Host) -> dict[str, Any]:
     """Return what the inventory says of the host; templates are not resolved, secrets are plain."""
     return host.ansible.get_variables()
 
 
 @pytest.fixture(scope="module")
-def site(inventory: dict[str, str]) -> Site:
-    """Return the site of the host."""
-    return Site(f"http://{inventory['ansible_host']}")
+def servers(host: Host, request: pytest.FixtureRequest) -> Servers:
+    """Return the hosts of the site that the host belongs to."""
+    return Servers.around(request.config.getoption("ansible_inventory"), host.backend.host)
+
+
+def nearest(host: Host, servers: Servers, group: str) -> Host:
+    """Return the host itself where it is in a group, else the first of its site that is."""
+    return host if host.backend.host in servers.names[group] else servers.first(group)
 
 
 @pytest.fixture(scope="module")
-def manage(host: Host) -> Callable[..., str]:
-    """Return a function that runs a management command on the host and returns what it prints."""
+def database_host(servers: Servers) -> Host:
+    """Return the host whose PostgreSQL the application writes to."""
+    return servers.first("database")
+
+
+@pytest.fixture(scope="module")
+def redis_host(servers: Servers) -> Host:
+    """Return the host with the broker and the cache."""
+    return servers.first("redis")
+
+
+@pytest.fixture(scope="module")
+def app_host(host: Host, servers: Servers) -> Host:
+    """Return a host with gunicorn: the host itself where it has it."""
+    return nearest(host, servers, "app")
+
+
+@pytest.fixture(scope="module")
+def worker_host(host: Host, servers: Servers) -> Host:
+    """Return a host with Celery: the host itself where it has it."""
+    return nearest(host, servers, "worker")
+
+
+@pytest.fixture(scope="module")
+def edge_host(host: Host, servers: Servers) -> Host:
+    """Return a host with Nginx: the host itself where it has it."""
+    return nearest(host, servers, "edge")
+
+
+@pytest.fixture(scope="module")
+def site(edge_host: Host) -> Site:
+    """Return the site of the host: by its own Nginx where it has one."""
+    return Site(f"http://{edge_host.ansible.get_variables()['ansible_host']}")
+
+
+@pytest.fixture(scope="module")
+def manage(app_host: Host) -> Callable[..., str]:
+    """Return a function that runs a management command for the site and returns what it prints."""
 
     def run(*arguments: str) -> str:
-        return host.check_output(" ".join([f"{APP}-manage", *("%s" for _ in arguments)]), *arguments)
+        return app_host.check_output(" ".join([f"{APP}-manage", *("%s" for _ in arguments)]), *arguments)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def articles(host: Host) -> None:
+def articles(manage: Callable[..., str]) -> None:
     """Fill the site as the demonstration does."""
-    said = host.check_output("%s-manage seed_demo --admin admin", APP)
+    said = manage("seed_demo", "--admin", "admin")
     assert re.search(r"^seed_demo: (created|nothing to do)", said, flags=re.MULTILINE)
 
 
@@ -108,10 +230,13 @@ class Playbooks:
     """The project's playbooks, run from this machine against the inventory of the scenario."""
 
     inventory: str
+    only: tuple[str, ...] = ()
+    """The hosts that they are kept to; all of the inventory without."""
 
     def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a playbook."""
-        command = ["ansible-playbook", "-i", self.inventory, str(PROJECT / "playbooks" / name), *arguments]
+        limit = ["--limit", ":".join(self.only)] if self.only else []
+        command = ["ansible-playbook", "-i", self.inventory, *limit, str(PROJECT / "playbooks" / name), *arguments]
         # Molecule, where it takes its output for a terminal, asks for colours: no test would find its words again.
         settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
         return subprocess.Popen(
@@ -130,6 +255,12 @@ class Playbooks:
 def playbook(request: pytest.FixtureRequest) -> Playbooks:
     """Return what runs playbooks against the scenario's inventory."""
     return Playbooks(request.config.getoption("ansible_inventory"))
+
+
+@pytest.fixture(scope="module")
+def site_playbook(servers: Servers) -> Playbooks:
+    """Return what runs playbooks against the site of the host alone."""
+    return Playbooks(servers.inventory, tuple(servers.all))
 
 
 class Background:
@@ -215,12 +346,42 @@ def live_unit(host: Host, service: str) -> str:
     return f"{APP}-{service}@{slot}.service"
 
 
+POSTGRESQL = {"12": "postgresql@15-main.service", "13": "postgresql@17-main.service"}
+
+
+def unit_of(host: Host, service: str) -> str:
+    """Return the unit that runs a service on the host."""
+    if service == "postgresql":
+        return POSTGRESQL[host.system_info.release.split(".")[0]]
+    if service in ("web", "celery-default", "celery-beat"):
+        return live_unit(host, service)
+    return f"{service}.service"
+
+
+def services_of(servers: Servers, name: str) -> list[str]:
+    """Return the services that run on a host of the site."""
+    services = {
+        "database": ["postgresql"],
+        "redis": ["redis-server@broker", "redis-server@cache"],
+        "app": ["web"],
+        "worker": ["celery-default"],
+        "edge": ["nginx"],
+    }
+    own = [service for group in GROUPS if name in servers.names[group] for service in services[group]]
+    return own + (["celery-beat"] if name in servers.names["worker"][:1] else [])
+
+
 @pytest.fixture
-def worker_stopped(host: Host) -> Iterator[None]:
-    """Keep the host's Celery worker stopped during the test."""
-    host.check_output("systemctl stop %s-celery-default", APP)
-    yield
-    host.check_output("systemctl start %s-celery-default", APP)
+def start_workers(servers: Servers) -> Iterator[Callable[[], None]]:
+    """Keep the Celery workers of the site stopped until the test calls this."""
+
+    def each(action: str) -> None:
+        for worker in servers.of("worker"):
+            worker.check_output("systemctl %s %s-celery-default", action, APP)
+
+    each("stop")
+    yield lambda: each("start")
+    each("start")
 
 
 def redis_command(host: Host, inventory: dict[str, str], instance: str, *command: str, user: str = "admin") -> str:
@@ -249,10 +410,17 @@ def redis_as(host: Host, port: int, user: str, password: str, *command: str) -> 
     return result.stdout.strip()
 
 
-def mail_to(host: Host, address: str) -> int:
-    """Return how many mails to `address` the worker has delivered."""
-    found = host.run("grep -rlF -- %s /var/lib/%s/mail", f"To: {address}", APP).stdout.split()
-    return sum(int(host.check_output("grep -cF -- %s %s", f"To: {address}", path)) for path in found)
+def mail_to(servers: Servers, address: str) -> int:
+    """Return how many mails to `address` the workers of the site have delivered."""
+    script = "grep -rhF -- %s /var/lib/%s/mail | wc -l"
+    return sum(int(worker.check_output(script, f"To: {address}", APP)) for worker in servers.of("worker"))
+
+
+def memory_share(inventory: dict[str, Any], group: str) -> int:
+    """Return the MiB that a host has for one of the groups it is in, as the shipped weights share its memory out."""
+    weights = {"database": 40, "redis": 10, "app": 30, "worker": 15, "edge": 5}
+    own = sum(weight for name, weight in weights.items() if name in inventory["group_names"])
+    return inventory["topology_memory_mb"] * weights[group] // own
 
 
 def to_json(text: str) -> object:

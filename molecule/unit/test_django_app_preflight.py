@@ -40,6 +40,9 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., lis
         {"check_command": [], "migrate": False, "migrate_command": []},
         {"packages_by_release": {"bookworm": ["a"], "trixie": ["b"]}},
         {"build_platform": "bookworm x86_64"},
+        {"media": "local", "media_hosts": ["www"]},
+        {"media": "shared", "media_hosts": ["app1", "app2"]},
+        {"media": "elsewhere", "media_hosts": ["app1", "app2"]},
         {"static_only": True, "build_platform": "trixie x86_64"},
     ],
     ids=lambda variables: ",".join(variables) or "the example",
@@ -95,6 +98,7 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("", {"packages_by_release": {"sid": ["a"]}}, "for each of bookworm and trixie"),
         ("django_app_migrate_command", {"migrate_command": []}, "set django_app_migrate: false"),
         ("django_app_migrate_statement_timeout", {"migrate_statement_timeout": -1}, "must be 0"),
+        ("django_app_media", {"media_hosts": ["app1", "edge1"]}, "on one of app1, edge1 and be missing on the others"),
         ("django_app_build_platform", {"build_platform": "trixie x86_64"}, "a release is built once"),
     ],
 )

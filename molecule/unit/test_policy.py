@@ -103,10 +103,17 @@ def test_scenario_has_tests_and_runs_them(scenario: Path) -> None:
     named = named.replace("${MOLECULE_PROJECT_DIRECTORY}", str(ROOT)).replace(
         "${MOLECULE_SCENARIO_DIRECTORY}", str(scenario)
     )
-    files = list((scenario / named).rglob("test_*.py"))
-    assert [
-        path for path in files if re.search(r"^ *(async )?def test_", path.read_text(encoding="utf-8"), re.MULTILINE)
+    folders = [list((scenario / named).rglob("test_*.py"))]
+    # The verifier passes over a pattern that matches nothing.
+    folders += [
+        list((scenario / named).glob(more)) for more in settings["verifier"].get("additional_files_or_dirs", [])
     ]
+    for files in folders:
+        assert [
+            path
+            for path in files
+            if re.search(r"^ *(async )?def test_", path.read_text(encoding="utf-8"), re.MULTILINE)
+        ]
     sequence = settings["scenario"]["test_sequence"]
     assert {"create", "converge", "verify", "destroy"} <= set(sequence)
     assert sequence.index("converge") < sequence.index("verify")

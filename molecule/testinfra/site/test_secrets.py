@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import APP, Site, mail_to, redis_as, wait_until
+from conftest import APP, Servers, Site, mail_to, redis_as, wait_until
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://debian13"]
-pytestmark = pytest.mark.disruptive
+testinfra_hosts = ["ansible://app"]
+# Runs of everything take their time; one site of the inventory is enough, and another one than test_deploy.py has.
+pytestmark = [pytest.mark.disruptive, pytest.mark.runs_on("app", first=True, site=-1)]
 
 NAMES = (
     "vault_django_secret_key",
@@ -43,32 +44,37 @@ def readable_by_nobody(inventory: dict[str, str], markers: list[str]) -> list[st
 
 
 @pytest.fixture(scope="module")
-def rotation(playbook: Callable, tmp_path_factory: pytest.TempPathFactory) -> object:
-    """Give the host new secrets, told as loudly as Ansible can; afterwards the old ones again."""
+def rotation(site_playbook: Callable, tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Give the site new secrets, told as loudly as Ansible can; afterwards the old ones again."""
     new = {name: f"rotated{secrets.token_hex(16)}" for name in NAMES}
     file = tmp_path_factory.mktemp("secrets") / "new.json"
     file.touch(mode=0o600)
     file.write_text(json.dumps(new))
-    result = playbook("site.yml", "--limit", "debian13", "-vvv", "--diff", "--extra-vars", f"@{file}")
+    result = site_playbook("site.yml", "-vvv", "--diff", "--extra-vars", f"@{file}")
     assert result.returncode == 0, result.stdout[-3000:]
     yield new, result.stdout
-    again = playbook("site.yml", "--limit", "debian13")
+    again = site_playbook("site.yml")
     assert again.returncode == 0, again.stdout[-3000:]
 
 
 def test_new_secrets_take_effect_and_old_ones_do_not(
-    host: Host, site: Site, inventory: dict[str, str], rotation: tuple[dict[str, str], str]
+    servers: Servers,
+    redis_host: Host,
+    database_host: Host,
+    site: Site,
+    inventory: dict[str, str],
+    rotation: tuple[dict[str, str], str],
 ) -> None:
     new, _ = rotation
     assert site.answers()
     address = site.register()
-    wait_until(lambda: mail_to(host, address) == 1, 30, "a task")
+    wait_until(lambda: mail_to(servers, address) == 1, 30, "a task")
     for port, user, name in ((6379, "celery", "broker"), (6380, "django", "cache")):
-        assert redis_as(host, port, user, new[f"vault_redis_{name}_password"], "ping") == "PONG"
-        assert "WRONGPASS" in redis_as(host, port, user, inventory[f"vault_redis_{name}_password"], "ping")
+        assert redis_as(redis_host, port, user, new[f"vault_redis_{name}_password"], "ping") == "PONG"
+        assert "WRONGPASS" in redis_as(redis_host, port, user, inventory[f"vault_redis_{name}_password"], "ping")
     login = "PGPASSWORD=%s psql -h 127.0.0.1 -U %s -d %s -Atc 'SELECT 1'"
-    assert host.run(login, new["vault_postgresql_password"], APP, APP).succeeded
-    assert host.run(login, inventory["vault_postgresql_password"], APP, APP).failed
+    assert database_host.run(login, new["vault_postgresql_password"], APP, APP).succeeded
+    assert database_host.run(login, inventory["vault_postgresql_password"], APP, APP).failed
 
 
 def test_playbook_tells_none(inventory: dict[str, str], rotation: tuple[dict[str, str], str]) -> None:
@@ -78,15 +84,20 @@ def test_playbook_tells_none(inventory: dict[str, str], rotation: tuple[dict[str
     assert not told
 
 
-def test_host_tells_none(host: Host, inventory: dict[str, str], rotation: tuple[dict[str, str], str]) -> None:
+def test_hosts_tell_none(
+    host: Host, servers: Servers, inventory: dict[str, str], rotation: tuple[dict[str, str], str]
+) -> None:
     new, _ = rotation
     # Those that no test has used on a command line, which sudo logs.
     markers = [new["vault_django_secret_key"], new["vault_redis_admin_password"]]
-    journal = host.check_output("journalctl --no-pager --output cat")
-    assert "Started" in journal and not [marker for marker in markers if marker in journal]
-    commands = host.check_output("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
-    assert "gunicorn" in commands and not [secret for secret in new.values() if secret in commands]
-    assert readable_by_nobody(inventory, list(new.values())) == []
+    for name in servers.all:
+        server = servers.host(name)
+        journal = server.check_output("journalctl --no-pager --output cat")
+        assert "Started" in journal and not [marker for marker in markers if marker in journal]
+        commands = server.check_output("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        assert "systemd" in commands and not [secret for secret in new.values() if secret in commands]
+        assert ("gunicorn" in commands) == (name in servers.names["app"])
+        assert readable_by_nobody(server.ansible.get_variables(), list(new.values())) == []
     # The search would find one: a file that everybody may read.
     planted = "/tmp/planted"
     host.check_output(

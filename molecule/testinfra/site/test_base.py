@@ -6,7 +6,7 @@ import pytest
 from conftest import APP, live_unit, main_pid
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://all"]
+testinfra_hosts = ["ansible://test_hosts"]
 
 
 def test_app_user_cannot_log_in(host: Host) -> None:
@@ -23,7 +23,14 @@ def test_journal_is_bounded(host: Host) -> None:
     assert int(started) >= int(changed), "journald runs without the bound"
 
 
-@pytest.mark.parametrize("service", ["web", "celery-default", "celery-beat"])
+@pytest.mark.parametrize(
+    "service",
+    [
+        pytest.param("web", marks=pytest.mark.runs_on("app")),
+        pytest.param("celery-default", marks=pytest.mark.runs_on("worker")),
+        pytest.param("celery-beat", marks=pytest.mark.runs_on("worker", first=True)),
+    ],
+)
 def test_services_are_confined(host: Host, service: str) -> None:
     unit = live_unit(host, service)
     pid = str(main_pid(host, unit))

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import PROJECT, recap
-from testinfra import get_host
+import pytest
+from conftest import Servers, recap
 from testinfra.host import Host
 
-testinfra_hosts = ["local://"]
+testinfra_hosts = ["ansible://app"]
+pytestmark = pytest.mark.runs_on("app", first=True)
 
 # Variable: a wrong value, and what the message must say besides the variable's name.
 FAULTS: dict[str, tuple[object, str]] = {
@@ -39,14 +40,13 @@ def state(host: Host) -> str:
     )
 
 
-def test_all_faults_are_told_and_nothing_is_changed(tmp_path: Path, playbook: Callable) -> None:
+def test_all_faults_are_told_and_nothing_is_changed(tmp_path: Path, servers: Servers, site_playbook: Callable) -> None:
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({name: value for name, (value, _) in FAULTS.items()}))
-    inventory = PROJECT / "inventories/molecule"
-    hosts = [get_host(f"ansible://{name}?ansible_inventory={inventory}") for name in ("debian12", "debian13")]
+    hosts = [servers.host(name) for name in servers.all]
     before = [state(host) for host in hosts]
 
-    result = playbook("site.yml", "--extra-vars", f"@{wrong}")
+    result = site_playbook("site.yml", "--extra-vars", f"@{wrong}")
 
     assert result.returncode != 0
     assert [state(host) for host in hosts] == before
@@ -57,5 +57,5 @@ def test_all_faults_are_told_and_nothing_is_changed(tmp_path: Path, playbook: Ca
     assert '"changeme"' not in text, "the message shows a secret"
 
 
-def test_a_sound_inventory_passes(playbook: Callable) -> None:
-    assert playbook("preflight.yml").returncode == 0
+def test_a_sound_inventory_passes(site_playbook: Callable) -> None:
+    assert site_playbook("preflight.yml").returncode == 0

@@ -10,13 +10,11 @@ from conftest import APP, Site
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://edge"]
-
-
 pytestmark = pytest.mark.usefixtures("articles")
 
 
-def test_front_page_shows_posts_of_the_database(host: Host, site: Site, manage: Callable[..., str]) -> None:
-    title = host.check_output(
+def test_front_page_shows_posts_of_the_database(database_host: Host, site: Site) -> None:
+    title = database_host.check_output(
         "runuser -u postgres -- psql -d %s -Atc %s",
         APP,
         "SELECT title FROM blog_post WHERE status = 'published' ORDER BY published_at DESC, id DESC LIMIT 1",

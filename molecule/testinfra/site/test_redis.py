@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from conftest import redis_as, redis_command
+from conftest import Servers, memory_share, redis_as, redis_command
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://redis"]
@@ -14,11 +16,9 @@ testinfra_hosts = ["ansible://redis"]
     [
         ("broker", "maxmemory-policy", "noeviction"),
         ("broker", "appendonly", "yes"),
-        ("broker", "maxmemory", str(204 * 2**20)),
         ("cache", "maxmemory-policy", "allkeys-lru"),
         ("cache", "appendonly", "no"),
         ("cache", "save", ""),
-        ("cache", "maxmemory", str(204 * 2**20)),
     ],
 )
 def test_settings(host: Host, inventory: dict[str, str], instance: str, setting: str, value: str) -> None:
@@ -26,6 +26,12 @@ def test_settings(host: Host, inventory: dict[str, str], instance: str, setting:
         setting,
         *([value] if value else []),
     ]
+
+
+@pytest.mark.parametrize("instance", ["broker", "cache"])
+def test_memory_is_half_of_its_share(host: Host, inventory: dict[str, Any], instance: str) -> None:
+    limit = redis_command(host, inventory, instance, "config", "get", "maxmemory").split("\n")[1]
+    assert int(limit) == memory_share(inventory, "redis") // 2 * 2**20
 
 
 @pytest.mark.parametrize("port", [6379, 6380])
@@ -79,10 +85,11 @@ def test_django_may_not(host: Host, inventory: dict[str, str], command: tuple[st
     assert "NOPERM" in redis_command(host, inventory, "cache", *command, user="django")
 
 
-def test_listens_on_loopback_only(host: Host) -> None:
+def test_listens_only_where_it_is_asked(host: Host, servers: Servers, inventory: dict[str, Any]) -> None:
     listening = host.check_output("ss -Hltnp")
     addresses = {line.split()[3] for line in listening.splitlines() if "redis-server" in line}
-    assert addresses == {"127.0.0.1:6379", "127.0.0.1:6380"}
+    expected = {"127.0.0.1"} | ({inventory["ansible_host"]} if len(servers.all) > 1 else set())
+    assert addresses == {f"{address}:{port}" for address in expected for port in (6379, 6380)}
 
 
 def test_debians_own_instance_is_masked(host: Host) -> None:

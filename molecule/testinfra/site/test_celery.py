@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from conftest import APP, Site, journal, live_unit, mail_to, wait_until
+from conftest import APP, Servers, Site, journal, live_unit, mail_to, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://worker"]
 
 
-def test_registration_sends_one_welcome_mail(host: Host, site: Site) -> None:
+def test_registration_sends_one_welcome_mail(host: Host, servers: Servers, site: Site) -> None:
     address = site.register()
     try:
-        wait_until(lambda: mail_to(host, address) > 0, what=f"a mail to {address}")
+        wait_until(lambda: mail_to(servers, address) > 0, what=f"a mail to {address}")
     except BaseException:
         print(journal(host, live_unit(host, "celery-default")))
         raise
-    assert mail_to(host, address) == 1
+    assert mail_to(servers, address) == 1
 
 
 def test_registration_twice_is_refused(site: Site) -> None:
@@ -26,9 +26,10 @@ def test_registration_twice_is_refused(site: Site) -> None:
     assert not answer.history and "already" in answer.text
 
 
-def test_beat_runs_once(host: Host) -> None:
-    running = host.check_output("systemctl list-units --plain --no-legend --state=active '%s-celery-beat@*'", APP)
-    assert len(running.splitlines()) == 1
+def test_beat_runs_once(servers: Servers) -> None:
+    units = "systemctl list-units --plain --no-legend --state=active '%s-celery-beat@*'"
+    running = [unit for name in servers.all for unit in servers.host(name).check_output(units, APP).splitlines()]
+    assert len(running) == 1
 
 
 def test_worker_is_ready_when_systemd_says_so(host: Host) -> None:

@@ -79,8 +79,9 @@ def test_nothing_but_https_is_missing(host: Host, https: str, found: set[str]) -
     assert ("no issues" in said, result.rc) == (not found, 1 if found else 0), said
 
 
-def test_dry_run_after_a_deploy_is_clean(playbook: Callable) -> None:
-    result = playbook("site.yml", "--check", "--diff")
+@pytest.mark.runs_on("app", first=True)
+def test_dry_run_after_a_deploy_is_clean(site_playbook: Callable) -> None:
+    result = site_playbook("site.yml", "--check", "--diff")
     assert result.returncode == 0, result.stdout[-3000:]
     for counts in recap(result.stdout).values():
         assert counts["changed"] == 0, result.stdout[-6000:]

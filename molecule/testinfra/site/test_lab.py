@@ -10,7 +10,7 @@ import pytest
 from conftest import Site
 
 testinfra_hosts = ["ansible://edge"]
-pytestmark = pytest.mark.usefixtures("articles")
+pytestmark = [pytest.mark.usefixtures("articles"), pytest.mark.runs_on("edge", first=True)]
 
 
 @pytest.fixture(scope="module")
