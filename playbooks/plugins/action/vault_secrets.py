@@ -38,6 +38,8 @@ class ActionModule(ActionBase):
     """Add what is missing to a vault file on the control node."""
 
     _requires_connection = False
+    # For other actions that generate secrets.
+    generate = staticmethod(generate)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Add the missing secrets, and return their names."""
@@ -53,6 +55,9 @@ class ActionModule(ActionBase):
                     "options": {
                         "name": {"type": "str", "required": True},
                         "length": {"type": "int", "default": 32},
+                        # What rotate_vault wants to know of them.
+                        "rotate": {"type": "str"},
+                        "keep": {"type": "bool"},
                     },
                 },
             }

@@ -14,7 +14,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.probe import PROBES, Server, first_fault
 from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
-from ansible.module_utils.slots import CANARY, Service, SlotError, all_services, is_wanted, read_link
+from ansible.module_utils.slots import CANARY, SLOTS, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
@@ -28,9 +28,10 @@ options:
   action:
     description: >-
       C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
-      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages.
+      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages. C(wait) only waits
+      until slots that were told to stop have ended.
     type: str
-    choices: [switch, commit, take_back, probe]
+    choices: [switch, commit, take_back, probe, wait]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
@@ -51,7 +52,7 @@ options:
   keep: {description: How many of the newest releases a commit keeps., type: int, default: 5}
   by: {description: Who runs this., type: str, default: ""}
   reason: {description: Why it is taken back., type: str, default: ""}
-  what: {description: "What the log calls it: deploy or rollback.", type: str, default: deploy}
+  what: {description: "What the log calls it: deploy, rollback or environment.", type: str, default: deploy}
 author: Slipway contributors
 """
 
@@ -139,6 +140,15 @@ class Releaser:
         """Ask for pages."""
         if not self.module.check_mode and (fault := self.fault()):
             raise SlotError(f"through Nginx on this host: {fault}")
+
+    def wait(self) -> None:
+        """Wait until what serves no more has ended."""
+        if self.module.check_mode:
+            return
+        for service in self.services:
+            for slot in SLOTS:
+                if slot != service.live:
+                    service.stop(slot)
 
     def commit(self) -> None:
         """Make what is live what a failure goes back to."""
@@ -228,7 +238,7 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["switch", "commit", "take_back", "probe"],
+                "choices": ["switch", "commit", "take_back", "probe", "wait"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},
