@@ -16,7 +16,11 @@ from typing import Self
 
 import pytest
 import requests
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultSecret
+from testinfra import get_hosts
 from testinfra.host import Host
+from testinfra.utils.ansible_runner import AnsibleRunner
 
 PROJECT = Path(__file__).resolve().parents[2]
 APP = "slipway"
@@ -130,6 +134,30 @@ class Playbooks:
 def playbook(request: pytest.FixtureRequest) -> Playbooks:
     """Return what runs playbooks against the scenario's inventory."""
     return Playbooks(request.config.getoption("ansible_inventory"))
+
+
+def hosts_of(playbook: Playbooks, group: str) -> list[Host]:
+    """Return the hosts of a group, in the order of the inventory."""
+    return get_hosts([f"ansible://{group}?ansible_inventory={playbook.inventory}"])
+
+
+def sites_of(hosts: list[Host]) -> list[Site]:
+    """Return the site as each of some hosts with Nginx serves it."""
+    return [Site(f"http://{host.ansible.get_variables()['ansible_host']}") for host in hosts]
+
+
+def read_vault(playbook: Playbooks) -> dict[str, str]:
+    """Return what the inventory's vault file holds now; testinfra has read the inventory once, when it began."""
+    path = Path(playbook.inventory) / "group_vars/all/vault.yml"
+    loader = DataLoader()
+    password = os.environ["ANSIBLE_VAULT_PASSWORD_FILE"]
+    loader.set_vault_secrets([("default", VaultSecret(Path(password).read_bytes().strip()))])
+    return {name: str(value) for name, value in loader.load_from_file(str(path), cache="none").items()}
+
+
+def forget_inventory(playbook: Playbooks) -> None:
+    """Have tests that follow read the inventory anew: testinfra does once, and a secret has changed since."""
+    AnsibleRunner.get_runner(playbook.inventory).__dict__.pop("inventory", None)
 
 
 class Background:

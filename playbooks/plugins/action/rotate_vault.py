@@ -16,8 +16,8 @@ The file itself is the state of a rotation, so that a run that was cut is finish
     end      What is empty is gone.
 
 Each step goes on with whatever is on its way, and `begin` starts with what is not; a secret whose rotation was begun by
-an earlier run is finished, not changed a second time. All other lines stay, to the letter. No value leaves this plugin but
-into the file.
+an earlier run is finished, not changed a second time. All other lines stay, to the letter. No value leaves this plugin
+but into the file.
 """
 
 from __future__ import annotations

@@ -29,9 +29,10 @@ options:
     description: >-
       C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
       other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages. C(wait) only waits
-      until slots that were told to stop have ended.
+      until slots that were told to stop have ended. C(check) asks services whether they do their work, as a switch
+      does.
     type: str
-    choices: [switch, commit, take_back, probe, wait]
+    choices: [switch, commit, take_back, probe, wait, check]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
@@ -139,7 +140,7 @@ class Releaser:
     def probe(self) -> None:
         """Ask for pages."""
         if not self.module.check_mode and (fault := self.fault()):
-            raise SlotError(f"through Nginx on this host: {fault}")
+            raise SlotError(f"{self.module.params['socket'] or 'through Nginx on this host'}: {fault}")
 
     def wait(self) -> None:
         """Wait until what serves no more has ended."""
@@ -149,6 +150,17 @@ class Releaser:
             for slot in SLOTS:
                 if slot != service.live:
                     service.stop(slot)
+
+    def check(self) -> None:
+        """Ask services that are live whether they do their work."""
+        for service in self.services if not self.module.check_mode else []:
+            if service.live:
+                if not service.is_up(service.live):
+                    raise SlotError(
+                        f"{service.unit(service.live)} does not run",
+                        service.systemd.journal(service.unit(service.live)),
+                    )
+                service.check(service.live)
 
     def commit(self) -> None:
         """Make what is live what a failure goes back to."""
@@ -238,7 +250,7 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["switch", "commit", "take_back", "probe", "wait"],
+                "choices": ["switch", "commit", "take_back", "probe", "wait", "check"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},
