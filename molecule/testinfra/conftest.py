@@ -148,11 +148,23 @@ def sites_of(hosts: list[Host]) -> list[Site]:
 
 def read_vault(playbook: Playbooks) -> dict[str, str]:
     """Return what the inventory's vault file holds now; testinfra has read the inventory once, when it began."""
-    path = Path(playbook.inventory) / "group_vars/all/vault.yml"
+    path, loader = open_vault(playbook)
+    return {name: str(value) for name, value in loader.load_from_file(str(path), cache="none").items()}
+
+
+def add_to_vault(playbook: Playbooks, secrets: dict[str, str]) -> None:
+    """Write further secrets into the inventory's vault file."""
+    path, loader = open_vault(playbook)
+    lines = "".join(f"{name}: '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in secrets.items())
+    path.write_bytes(loader._vault.encrypt(loader._vault.decrypt(path.read_bytes()).decode() + lines))
+
+
+def open_vault(playbook: Playbooks) -> tuple[Path, DataLoader]:
+    """Return the inventory's vault file, and a loader that can read it."""
     loader = DataLoader()
     password = os.environ["ANSIBLE_VAULT_PASSWORD_FILE"]
     loader.set_vault_secrets([("default", VaultSecret(Path(password).read_bytes().strip()))])
-    return {name: str(value) for name, value in loader.load_from_file(str(path), cache="none").items()}
+    return Path(playbook.inventory) / "group_vars/all/vault.yml", loader
 
 
 def forget_inventory(playbook: Playbooks) -> None:
