@@ -17,13 +17,14 @@ from typing import Self
 import pytest
 import requests
 from ansible.parsing.dataloader import DataLoader
-from ansible.parsing.vault import VaultSecret
+from ansible.parsing.vault import get_file_vault_secret
 from testinfra import get_hosts
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
 PROJECT = Path(__file__).resolve().parents[2]
 APP = "slipway"
+PODMAN = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -141,6 +142,13 @@ def hosts_of(playbook: Playbooks, group: str) -> list[Host]:
     return get_hosts([f"ansible://{group}?ansible_inventory={playbook.inventory}"])
 
 
+def podman(host: Host, *words: str) -> None:
+    """Have podman do something with a host."""
+    variables = host.ansible.get_variables()
+    name = f"{variables['test_network_name']}-{variables['inventory_hostname']}"
+    subprocess.run(["podman", *words, name], env=os.environ | PODMAN, check=True, capture_output=True)
+
+
 def sites_of(hosts: list[Host]) -> list[Site]:
     """Return the site as each of some hosts with Nginx serves it."""
     return [Site(f"http://{host.ansible.get_variables()['ansible_host']}") for host in hosts]
@@ -162,8 +170,9 @@ def add_to_vault(playbook: Playbooks, secrets: dict[str, str]) -> None:
 def open_vault(playbook: Playbooks) -> tuple[Path, DataLoader]:
     """Return the inventory's vault file, and a loader that can read it."""
     loader = DataLoader()
-    password = os.environ["ANSIBLE_VAULT_PASSWORD_FILE"]
-    loader.set_vault_secrets([("default", VaultSecret(Path(password).read_bytes().strip()))])
+    password = get_file_vault_secret(os.environ["ANSIBLE_VAULT_PASSWORD_FILE"], loader=loader)
+    password.load()
+    loader.set_vault_secrets([("default", password)])
     return Path(playbook.inventory) / "group_vars/all/vault.yml", loader
 
 

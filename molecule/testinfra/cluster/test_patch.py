@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
-from pathlib import Path
 
 import pytest
 import requests
-from conftest import Background, Playbooks, Site, hosts_of, mail_to, recap, sites_of, wait_until
+from conftest import PODMAN, Background, Playbooks, Site, hosts_of, mail_to, podman, recap, sites_of, wait_until
 from testinfra.host import Host
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
@@ -18,7 +15,6 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 testinfra_hosts = ["ansible://redis"]
 pytestmark = pytest.mark.disruptive
 
-PODMAN = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
 CONTAINER = "{{ test_network_name }}-{{ inventory_hostname }}"
 
 
@@ -64,13 +60,6 @@ def say(**variables: object) -> list[str]:
 def started(host: Host) -> str:
     """Return when a host started."""
     return host.check_output("stat --format %%Y /proc/1")
-
-
-def podman(host: Host, *words: str) -> None:
-    """Have podman do something with a host."""
-    variables = host.ansible.get_variables()
-    name = f"{variables['test_network_name']}-{variables['inventory_hostname']}"
-    subprocess.run(["podman", *words, name], env=os.environ | PODMAN, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
