@@ -278,3 +278,9 @@ def test_everything_stops_with_the_only_host(resolve_in: Callable[..., Resolve])
     assert resolve("www", "topology_restart_order") == ["www"]
     assert len(resolve("www", "topology_stops")) == 4
     assert resolve("www", "topology_only_of") == ["the only worker"]
+
+
+def test_site_without_a_database_has_an_order_too(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in({"www1": ["app", "edge"], "www2": ["app", "edge"]})
+    assert resolve("www1", "topology_restart_order") == ["www1", "www2"]
+    assert resolve("www1", "topology_stops") == []
