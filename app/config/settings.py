@@ -21,6 +21,8 @@ env = Environment()
 
 DEBUG = env.flag("DEBUG", default=False)
 SECRET_KEY = env.text("SECRET_KEY", required=True)
+# What was signed with these is accepted too, so that a change of the key ends nobody's session.
+SECRET_KEY_FALLBACKS = env.names("SECRET_KEY_FALLBACKS")
 # With DEBUG, Django itself admits localhost when the list is empty.
 ALLOWED_HOSTS = env.names("ALLOWED_HOSTS", required=not DEBUG)
 CSRF_TRUSTED_ORIGINS = env.names("CSRF_TRUSTED_ORIGINS")

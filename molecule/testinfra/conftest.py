@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import pytest
 import requests
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import get_file_vault_secret
 from testinfra import get_host
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
@@ -23,6 +25,7 @@ from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
 PROJECT = Path(__file__).resolve().parents[2]
 APP = "slipway"
 GROUPS = ("database", "redis", "app", "worker", "edge")
+PODMAN = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,50 @@ def playbook(request: pytest.FixtureRequest) -> Playbooks:
 def site_playbook(servers: Servers) -> Playbooks:
     """Return what runs playbooks against the site of the host alone."""
     return Playbooks(servers.inventory, tuple(servers.all))
+
+
+def hosts_of(playbook: Playbooks, group: str) -> list[Host]:
+    """Return the hosts of a group, in the order of the inventory."""
+    return get_hosts([f"ansible://{group}?ansible_inventory={playbook.inventory}"])
+
+
+def podman(host: Host, *words: str) -> None:
+    """Have podman do something with a host."""
+    variables = host.ansible.get_variables()
+    name = f"{variables['test_network_name']}-{variables['inventory_hostname']}"
+    subprocess.run(["podman", *words, name], env=os.environ | PODMAN, check=True, capture_output=True)
+
+
+def sites_of(hosts: list[Host]) -> list[Site]:
+    """Return the site as each of some hosts with Nginx serves it."""
+    return [Site(f"http://{host.ansible.get_variables()['ansible_host']}") for host in hosts]
+
+
+def read_vault(playbook: Playbooks) -> dict[str, str]:
+    """Return what the inventory's vault file holds now; testinfra has read the inventory once, when it began."""
+    path, loader = open_vault(playbook)
+    return {name: str(value) for name, value in loader.load_from_file(str(path), cache="none").items()}
+
+
+def add_to_vault(playbook: Playbooks, secrets: dict[str, str]) -> None:
+    """Write further secrets into the inventory's vault file."""
+    path, loader = open_vault(playbook)
+    lines = "".join(f"{name}: '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in secrets.items())
+    path.write_bytes(loader._vault.encrypt(loader._vault.decrypt(path.read_bytes()).decode() + lines))
+
+
+def open_vault(playbook: Playbooks) -> tuple[Path, DataLoader]:
+    """Return the inventory's vault file, and a loader that can read it."""
+    loader = DataLoader()
+    password = get_file_vault_secret(os.environ["ANSIBLE_VAULT_PASSWORD_FILE"], loader=loader)
+    password.load()
+    loader.set_vault_secrets([("default", password)])
+    return Path(playbook.inventory) / "group_vars/all/vault.yml", loader
+
+
+def forget_inventory(playbook: Playbooks) -> None:
+    """Have tests that follow read the inventory anew: testinfra does once, and a secret has changed since."""
+    AnsibleRunner.get_runner(playbook.inventory).__dict__.pop("inventory", None)
 
 
 class Background:

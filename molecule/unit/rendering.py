@@ -43,7 +43,7 @@ USES = [
     for role in ROLES
     for path in sorted(role.glob("tasks/*.yml")) + sorted(role.glob("handlers/*.yml"))
     for task in tasks_of(load_yaml(path), {})
-    if task.get("config_files", {}).get("files")
+    if task.get("config_files", {}).get("files") or task.get("config_files", {}).get("repeat")
 ]
 
 

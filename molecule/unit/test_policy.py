@@ -312,7 +312,7 @@ def files_of(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_template_mirrors_its_target(path: Path) -> None:
-    """A literal target is that of the template, where {{ }} stands for the name that differs."""
+    """A literal target is that of the template, where {{ }} or {name} stands for the name that differs."""
     role = ROOT / "roles" / path.relative_to(ROOT / "roles").parts[0]
     source = str(path.relative_to(role / "templates"))
     assert source.split("/")[0] in ("etc", "usr", "srv", "var", "opt", "lib")
@@ -327,7 +327,7 @@ def test_template_mirrors_its_target(path: Path) -> None:
     assert wanted, f"{source} is written nowhere"
     for dest in wanted:
         pattern = "".join(
-            ".*" if part.startswith("{{") else re.escape(part) for part in re.split(r"(\{\{.*?\}\})", dest)
+            ".*" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\{.*?\}\}|\{name\})", dest)
         )
         assert re.fullmatch(pattern, target), f"{source} is written to {dest}"
 

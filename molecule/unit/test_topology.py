@@ -273,3 +273,75 @@ def test_edge_hosts_know_each_other(resolve_in: Callable[..., Resolve]) -> None:
     assert resolve("edge1", "nginx_acme_peers") == ["10.0.0.3:80", "[fd00::7]:80"]
     assert [resolve(host, "tls_first_host") for host in ("app1", "edge1", "edge2")] == ["app1"] * 3
     assert resolve("edge1", "tls_names") == ["www.example.com", "example.com"]
+
+
+def test_application_goes_by_the_second_role_while_a_password_changes(resolve_in: Callable[..., Resolve]) -> None:
+    secrets = {"vault_postgresql_password": "old", "vault_postgresql_password_next": ODD}
+    resolve = resolve_in(MANY, ADDRESSES, **secrets)
+    assert resolve("db", "postgresql_password") == "old"
+    assert resolve("db", "postgresql_second_password") == ODD
+    assert resolve("app1", "topology_database_user") == resolve("db", "postgresql_second_user") == "my_app_next"
+    url = urlsplit(resolve("app1", "topology_database_url"))
+    assert (unquote(url.username or ""), unquote(url.password or "")) == ("my_app_next", ODD)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "second"),
+    [
+        ({"vault_postgresql_password_next": "", "vault_postgresql_password_previous": "old"}, "new"),
+        ({"vault_postgresql_password_next": "", "vault_postgresql_password_previous": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_second_role_stays_until_the_old_password_is_gone(
+    resolve_in: Callable[..., Resolve], secrets: dict[str, str], second: str
+) -> None:
+    resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_password="new", **secrets)
+    assert resolve("db", "postgresql_second_password") == second
+    assert resolve("app1", "topology_database_user") == "my_app"
+    assert resolve("app1", "topology_database_password") == "new"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "second"),
+    [({"next": "new"}, "new"), ({"next": "", "previous": "old"}, "old"), ({"next": "", "previous": ""}, ""), ({}, "")],
+)
+def test_redis_takes_two_passwords_for_a_while(
+    resolve_in: Callable[..., Resolve], secrets: dict[str, str], second: str
+) -> None:
+    names = ("broker", "cache", "admin")
+    known = {f"vault_redis_{name}_password_{when}": value for name in names for when, value in secrets.items()}
+    resolve = resolve_in(MANY, ADDRESSES, **known, **{f"vault_redis_{name}_password": "used" for name in names})
+    assert {resolve("redis1", f"redis_{name}_second_password") for name in names} == {second}
+    assert resolve("app1", "topology_cache_password") == resolve("app1", "topology_broker_password") == "used"
+
+
+def test_django_accepts_the_key_that_comes_and_the_one_before(resolve_in: Callable[..., Resolve]) -> None:
+    keys = {
+        "vault_django_secret_key": "b",
+        "vault_django_secret_key_next": "c",
+        "vault_django_secret_key_previous": "a",
+    }
+    resolve = resolve_in(ONE, **keys)
+    assert (resolve("www", "topology_secret_key"), resolve("www", "topology_secret_key_fallbacks")) == ("b", ["c", "a"])
+
+
+def test_primary_database_is_restarted_last(resolve_in: Callable[..., Resolve]) -> None:
+    hosts = {"db": ["database"], "db2": ["database"], "redis1": ["redis"], "app2": ["app", "worker"], "app3": ["app"]}
+    resolve = resolve_in(hosts | {"edge1": ["edge"], "edge2": ["edge"]})
+    order = ["db2", "app2", "app3", "edge1", "edge2", "redis1", "db"]
+    assert resolve("app2", "topology_restart_order") == order
+    assert [host for host in order if resolve(host, "topology_stops")] == ["redis1", "db"]
+
+
+def test_everything_stops_with_the_only_host(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(ONE)
+    assert resolve("www", "topology_restart_order") == ["www"]
+    assert len(resolve("www", "topology_stops")) == 4
+    assert resolve("www", "topology_only_of") == ["the only worker"]
+
+
+def test_site_without_a_database_has_an_order_too(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in({"www1": ["app", "edge"], "www2": ["app", "edge"]})
+    assert resolve("www1", "topology_restart_order") == ["www1", "www2"]
+    assert resolve("www1", "topology_stops") == []

@@ -42,6 +42,8 @@ class ActionModule(ActionBase):
     """Add what is missing to a vault file on the control node."""
 
     _requires_connection = False
+    # For other actions that generate secrets.
+    generate = staticmethod(generate)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Add the missing secrets, and return their names."""
@@ -58,6 +60,9 @@ class ActionModule(ActionBase):
                         "name": {"type": "str", "required": True},
                         "length": {"type": "int", "default": 32},
                         "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
+                        # What rotate_vault wants to know of them.
+                        "rotate": {"type": "str"},
+                        "keep": {"type": "bool"},
                     },
                 },
             }

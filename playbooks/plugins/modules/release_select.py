@@ -14,7 +14,10 @@ short_description: Make a release that is on the host the candidate
 description: Refuses one that is not there or not complete.
 options:
   application: {description: The application., type: str, required: true}
-  name: {description: "The release's id; empty means the one that served before.", type: str, default: ""}
+  name:
+    description: "The release's id; empty means the one that served before, and C(current) the one that serves."
+    type: str
+    default: ""
 author: Slipway contributors
 """
 
@@ -27,8 +30,12 @@ def main() -> None:
     )
     folder = f"/srv/{module.params['application']}"
     releases = os.path.join(folder, "releases")
-    previous = os.path.join(folder, "previous")
-    name = module.params["name"] or os.path.basename(os.path.realpath(previous) if os.path.islink(previous) else "")
+    name = module.params["name"] or "previous"
+    if name in ("previous", "current"):
+        link = os.path.join(folder, name)
+        name = os.path.basename(os.path.realpath(link)) if os.path.islink(link) else ""
+    if not name and module.params["name"] == "current":
+        module.fail_json(msg="no release serves on this host yet: run site.yml first")
     if not name:
         module.fail_json(msg="there is no release before the one that serves; name one with -e release_name=...")
     release = os.path.join(releases, name)

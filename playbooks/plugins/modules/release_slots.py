@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.managed_unit import keep
 from ansible.module_utils.probe import PROBES, Server, first_fault
 from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
-from ansible.module_utils.slots import CANARY, Service, SlotError, all_services, is_wanted, read_link
+from ansible.module_utils.slots import CANARY, SLOTS, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
@@ -29,9 +29,11 @@ options:
   action:
     description: >-
       C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
-      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages.
+      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages. C(wait) only waits
+      until slots that were told to stop have ended. C(check) asks services whether they do their work, as a switch
+      does.
     type: str
-    choices: [switch, commit, take_back, probe]
+    choices: [switch, commit, take_back, probe, wait, check]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
@@ -52,7 +54,7 @@ options:
   keep: {description: How many of the newest releases a commit keeps., type: int, default: 5}
   by: {description: Who runs this., type: str, default: ""}
   reason: {description: Why it is taken back., type: str, default: ""}
-  what: {description: "What the log calls it: deploy or rollback.", type: str, default: deploy}
+  what: {description: "What the log calls it: deploy, rollback or environment.", type: str, default: deploy}
 author: Slipway contributors
 """
 
@@ -149,7 +151,27 @@ class Releaser:
     def probe(self) -> None:
         """Ask for pages."""
         if not self.module.check_mode and (fault := self.fault()):
-            raise SlotError(f"through Nginx on this host: {fault}")
+            raise SlotError(f"{self.module.params['socket'] or 'through Nginx on this host'}: {fault}")
+
+    def wait(self) -> None:
+        """Wait until what serves no more has ended."""
+        if self.module.check_mode:
+            return
+        for service in self.services:
+            for slot in SLOTS:
+                if slot != service.live:
+                    service.stop(slot)
+
+    def check(self) -> None:
+        """Ask services that are live whether they do their work."""
+        for service in self.services if not self.module.check_mode else []:
+            if service.live:
+                if not service.is_up(service.live):
+                    raise SlotError(
+                        f"{service.unit(service.live)} does not run",
+                        service.systemd.journal(service.unit(service.live)),
+                    )
+                service.check(service.live)
 
     def commit(self) -> None:
         """Make what is live what a failure goes back to."""
@@ -239,7 +261,7 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["switch", "commit", "take_back", "probe"],
+                "choices": ["switch", "commit", "take_back", "probe", "wait", "check"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},

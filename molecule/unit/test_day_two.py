@@ -1,0 +1,112 @@
+"""What status.yml shows and patch.yml plans, from what hosts say of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import load_plugin
+
+status = load_plugin("playbooks/plugins/action/status_table.py")
+plan = load_plugin("playbooks/plugins/action/patch_plan.py")
+
+APP = {
+    "application": "shop",
+    "units": {"shop-web@a.service": "active", "shop-web.socket": "active"},
+    "failed": [],
+    "enabled": [],
+    "serves": {"0123456789ab": ["web"]},
+    "migrations": 0,
+    "disk": {"/": 40},
+    "memory": {"all": 4096, "available": 2048},
+    "load": [0.5, 2.0],
+    "updates": 0,
+    "reboot": [],
+    "uptime": 90000,
+    "firewall": True,
+}
+DATABASE = APP | {
+    "serves": {},
+    "database": {
+        "replica": False, "connections": 10, "most": 100, "seconds": 0, "follows": None,
+        "replicas": [{"name": "db2", "address": "10.0.0.2", "state": "streaming", "bytes": 0}],
+    },
+}  # fmt: skip
+EDGE = APP | {"certificate": 60, "nginx": {"drained": [], "maintenance": False, "leaving": False}}
+SEEN = {"app1": {"state": APP}, "db1": {"state": DATABASE}, "edge1": {"state": EDGE}}
+
+
+def test_screen_of_a_site_that_is_well() -> None:
+    lines, needs = status.screen(SEEN)
+    assert needs == []
+    assert lines[0].split() == list(status.COLUMNS)
+    assert "0123456789ab" in lines[1] and "1 d" in lines[1] and "60 days" in lines[3]
+    assert "db1: replica db2 (10.0.0.2) streaming, 0 bytes behind" in lines
+    assert lines[-1] == "all is well"
+    assert max(map(len, lines)) <= 140
+
+
+@pytest.mark.parametrize(
+    ("host", "seen", "need"),
+    [
+        ("app1", {"unreachable": True}, "app1 cannot be reached"),
+        ("app1", {"failed": True, "msg": "no python"}, "app1 could not be asked: no python"),
+        ("app1", {"state": APP, "faults": ["queues: refused"]}, "app1: queues: refused"),
+        ("app1", {"state": APP | {"failed": ["shop-web@a.service"]}}, "app1: failed: shop-web@a.service"),
+        ("app1", {"state": APP | {"enabled": ["shop-web.service"]}}, "app1: does not run: shop-web.service"),
+        ("app1", {"state": APP | {"migrations": 2}}, "app1: 2 migrations of the release in use are not applied"),
+        ("app1", {"state": APP | {"disk": {"/srv": 91}}}, "app1: /srv is 91 % full"),
+        ("app1", {"state": APP | {"memory": {"all": 4096, "available": 100}}}, "app1: 100 MiB of memory are left"),
+        ("app1", {"state": APP | {"reboot": ["kernel 7 runs"]}}, "app1: needs a restart: kernel 7 runs (patch.yml)"),
+        ("app1", {"state": APP | {"queues": {"celery": 5000}}}, "app1: 5000 tasks wait in celery"),
+        (
+            "app1",
+            {"state": APP | {"serves": {"ba": ["web"]}}},
+            "shop is served in different releases: 0123456789ab, ba",
+        ),
+        ("edge1", {"state": EDGE | {"certificate": 3}}, "edge1: the certificate ends in 3 days"),
+        ("edge1", {"state": EDGE | {"nginx": {"maintenance": True}}}, "edge1: the site is closed (maintenance.yml)"),
+        ("edge1", {"state": EDGE | {"nginx": {"leaving": True}}}, "edge1: sends visitors away (patch.yml)"),
+        (
+            "edge1",
+            {"state": EDGE | {"nginx": {"drained": ["10.0.0.3:8000"]}}},
+            "edge1: sends no requests to 10.0.0.3:8000 (undrain.yml)",
+        ),
+    ],
+)
+def test_what_needs_somebody(host: str, seen: dict[str, Any], need: str) -> None:
+    lines, needs = status.screen(SEEN | {host: seen})
+    assert needs == [need]
+    assert f"! {need}" in lines and "all is well" not in lines
+    assert any(line.startswith("db1") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("database", "need"),
+    [
+        ({"connections": 95}, "db1: 95 of 100 connections are in use"),
+        ({"replica": True, "follows": None}, "db1: the replica follows nobody"),
+        ({"replica": True, "follows": "streaming", "seconds": 61.2}, "db1: the replica is 61 s behind"),
+        (
+            {"replicas": [{"name": "db2", "address": "10.0.0.2", "state": "catchup", "bytes": 9}]},
+            "db1: the replica db2 (10.0.0.2) is catchup",
+        ),
+    ],
+)
+def test_what_needs_somebody_of_the_database(database: dict[str, Any], need: str) -> None:
+    changed = {"state": DATABASE | {"database": DATABASE["database"] | database}}
+    assert status.screen(SEEN | {"db1": changed})[1] == [need]
+
+
+@pytest.mark.parametrize(
+    ("state", "reboot", "work"),
+    [
+        ({}, False, []),
+        ({"updates": 1}, False, ["1 update"]),
+        ({"updates": 3, "reboot": ["kernel 2 runs"]}, True, ["3 updates", "restart: kernel 2 runs"]),
+        ({}, True, ["restart: asked for"]),
+        ({"nginx": {"leaving": True}}, False, ["visitors: it was about to go when a run was cut"]),
+    ],
+)
+def test_work_on_a_host(state: dict[str, Any], reboot: bool, work: list[str]) -> None:
+    assert plan.work_on({"state": state}, reboot) == work

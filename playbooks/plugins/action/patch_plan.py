@@ -1,0 +1,61 @@
+"""Say which hosts are patched, in which order and why, and which are left out.
+
+    patch_plan:
+      register: __patch_seen      # the variable with what host_state has seen on each host
+
+A host is patched that has updates, needs a restart, or was left behind by a run that was cut; with `patch_reboot` each
+of them is. One whose restart stops something is left out unless `patch_stop` says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+WAY_OUT = """with -e '{"patch_stop": true}' it is patched too"""
+
+
+def work_on(seen: dict[str, Any], reboot: bool) -> list[str]:
+    """Return what there is to do on a host, in words."""
+    state = seen.get("state", {})
+    updates = state.get("updates", 0)
+    work = [f"{updates} update{'' if updates == 1 else 's'}"] if updates else []
+    work += [f"restart: {reason}" for reason in state.get("reboot", [])]
+    if reboot and not state.get("reboot"):
+        work.append("restart: asked for")
+    if state.get("nginx", {}).get("leaving"):
+        work.append("visitors: it was about to go when a run was cut")
+    return work
+
+
+class ActionModule(ActionBase):
+    """Show the plan once, and return it."""
+
+    _requires_connection = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the hosts to patch."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(argument_spec={"register": {"type": "str", "required": True}})
+        variables = task_vars or {}
+        hostvars = variables["hostvars"]
+        patched, lines = [], []
+        for host in self._templar.template(variables["patch_order"]):
+            own = hostvars[host]
+            if own["patch_target"] not in ("", host):
+                continue
+            work = work_on(own.get(arguments["register"], {}), own.get("patch_reboot", False))
+            stops = own["patch_stops"]
+            if not work:
+                lines.append(f"{host}: nothing to do")
+            elif stops and not own.get("patch_stop", False):
+                lines.append(
+                    f"{host}: LEFT OUT, its restart stops {' and '.join(stops)}; {WAY_OUT} ({'; '.join(work)})"
+                )
+            else:
+                lines.append(f"{host}: {'; '.join(work)}{'. This stops ' + ' and '.join(stops) if stops else ''}")
+                patched.append(host)
+        self._display.display("\n" + "\n".join(lines) + "\n")
+        return result | {"changed": False, "hosts": patched, "plan": lines}

@@ -1,0 +1,171 @@
+"""Show how the hosts of a site are, as a table, and below it what needs somebody.
+
+status_table:
+  register: __status_seen      # the variable with what host_state has seen on each host
+  strict: false                # whether it fails when something needs somebody
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")
+DISK_FULL = 85  # percent
+MEMORY_SHORT = 10  # percent
+CERTIFICATE_DAYS = 14
+QUEUE_LONG = 1000
+LAG_SECONDS = 30
+CONNECTIONS_MANY = 90  # percent
+
+
+def row_of(host: str, seen: dict[str, Any]) -> tuple[str, ...]:
+    """Return what the table says of a host; `seen` is what host_state returned."""
+    state = seen.get("state")
+    if state is None:
+        return (host, "UNREACHABLE" if seen.get("unreachable") else "NOT KNOWN", *("" for _ in COLUMNS[2:]))
+    units = state.get("units", {})
+    running = sum(active != "failed" for active in units.values())
+    memory, load = state.get("memory", {}), state.get("load", [])
+    disk = state.get("disk", {})
+    return (
+        host,
+        f"{running} of {len(units)} run" if running != len(units) else f"{running} run",
+        ", ".join(sorted(state.get("serves", {}))) or "-",
+        f"{load[0]:.1f} of {load[1]:.0f}" if load else "-",
+        f"{memory['available']} of {memory['all']} MiB free" if memory else "-",
+        ", ".join(f"{path} {used} %" for path, used in disk.items()) or "-",
+        f"{state.get('updates', '?')}{', restart' if state.get('reboot') else ''}",
+        f"{state['certificate']} days" if "certificate" in state else "-",
+        duration(state["uptime"]) if "uptime" in state else "-",
+    )
+
+
+def duration(seconds: int) -> str:
+    """Return a time as somebody would say it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name}"
+    return f"{seconds} s"
+
+
+def needs_of(host: str, seen: dict[str, Any]) -> Iterator[str]:
+    """Yield what needs somebody on a host."""
+    state = seen.get("state")
+    if state is None:
+        yield (
+            f"{host} cannot be reached"
+            if seen.get("unreachable")
+            else f"{host} could not be asked: {seen.get('msg', '')}"
+        )
+        return
+    yield from (f"{host}: {fault}" for fault in seen.get("faults", []))
+    if failed := state.get("failed"):
+        yield f"{host}: failed: {', '.join(failed)}"
+    if stopped := sorted(set(state.get("enabled", [])) - set(failed or [])):
+        yield f"{host}: does not run: {', '.join(stopped)}"
+    if state.get("migrations"):
+        yield f"{host}: {state['migrations']} migrations of the release in use are not applied"
+    for path, used in state.get("disk", {}).items():
+        if used >= DISK_FULL:
+            yield f"{host}: {path} is {used} % full"
+    memory = state.get("memory")
+    if memory and 100 * memory["available"] < MEMORY_SHORT * memory["all"]:
+        yield f"{host}: {memory['available']} MiB of memory are left"
+    if state.get("certificate", CERTIFICATE_DAYS) < CERTIFICATE_DAYS:
+        yield f"{host}: the certificate ends in {state['certificate']} days"
+    yield from (f"{host}: needs a restart: {reason} (patch.yml)" for reason in state.get("reboot", []))
+    nginx = state.get("nginx", {})
+    if nginx.get("maintenance"):
+        yield f"{host}: the site is closed (maintenance.yml)"
+    if nginx.get("leaving"):
+        yield f"{host}: sends visitors away (patch.yml)"
+    if nginx.get("drained"):
+        yield f"{host}: sends no requests to {', '.join(nginx['drained'])} (undrain.yml)"
+    yield from database_needs(host, state.get("database", {}))
+    for name, length in state.get("queues", {}).items():
+        if length >= QUEUE_LONG:
+            yield f"{host}: {length} tasks wait in {name}"
+
+
+def database_needs(host: str, database: dict[str, Any]) -> Iterator[str]:
+    """Yield what needs somebody of PostgreSQL."""
+    if not database:
+        return
+    if database["connections"] * 100 >= CONNECTIONS_MANY * database["most"]:
+        yield f"{host}: {database['connections']} of {database['most']} connections are in use"
+    if database["replica"] and database.get("follows") != "streaming":
+        yield f"{host}: the replica follows nobody"
+    if (database.get("seconds") or 0) >= LAG_SECONDS:
+        yield f"{host}: the replica is {database['seconds']:.0f} s behind"
+    for replica in database.get("replicas") or []:
+        if replica["state"] != "streaming":
+            yield f"{host}: the replica {replica['name']} ({replica['address']}) is {replica['state']}"
+
+
+def notes_of(host: str, state: dict[str, Any]) -> Iterator[str]:
+    """Yield what is worth a line of its own, though it needs nobody."""
+    if database := state.get("database"):
+        what = "replica" if database["replica"] else "primary"
+        yield f"{host}: PostgreSQL, {what}, {database['connections']} of {database['most']} connections"
+        for replica in database.get("replicas") or []:
+            who = f"{replica['name']} ({replica['address']})"
+            yield f"{host}: replica {who} {replica['state']}, {replica['bytes']} bytes behind"
+        if database["replica"]:
+            yield f"{host}: {database['seconds'] or 0:.1f} s behind"
+    if "queues" in state:
+        queues = ", ".join(f"{name} {length}" for name, length in sorted(state["queues"].items()))
+        yield f"{host}: queues: {queues or 'empty'}"
+    if "migrations" in state:
+        yield f"{host}: migrations: {state['migrations'] or 'none'} to be applied"
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows as lines of text with columns of one width."""
+    lines = [COLUMNS, *rows]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def screen(seen: dict[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Return the lines of the screen, and what needs somebody."""
+    lines = table([row_of(host, result) for host, result in seen.items()])
+    notes = [note for host, result in seen.items() for note in notes_of(host, result.get("state") or {})]
+    known = [result["state"] for result in seen.values() if result.get("state")]
+    closed = sum(bool(state.get("firewall")) for state in known)
+    notes.append(f"firewall: on on {closed} of {len(known)} hosts")
+    applications = sorted({state["application"] for state in known})
+    needs = [need for host, result in seen.items() for need in needs_of(host, result)]
+    for name in applications:
+        releases = {release for state in known if state["application"] == name for release in state.get("serves", {})}
+        if len(releases) > 1:
+            needs.append(f"{name} is served in different releases: {', '.join(sorted(releases))}")
+    return [*lines, "", *notes, "", *(f"! {need}" for need in needs), *([] if needs else ["all is well"])], needs
+
+
+class ActionModule(ActionBase):
+    """Show the screen once."""
+
+    _requires_connection = False
+    BYPASS_HOST_LOOP = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what needs somebody; with `strict` that is a failure."""
+        result = super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            argument_spec={
+                "register": {"type": "str", "required": True},
+                "strict": {"type": "bool", "default": False},
+            }
+        )
+        variables = task_vars or {}
+        hosts = variables["ansible_play_hosts_all"]
+        seen = {host: variables["hostvars"].raw_get(host).get(arguments["register"]) or {} for host in hosts}
+        lines, needs = screen(seen)
+        self._display.display("\n" + "\n".join(lines) + "\n")
+        result |= {"changed": False, "needs": needs}
+        if needs and arguments["strict"]:
+            result |= {"failed": True, "msg": f"{len(needs)} things need you"}
+        return result

@@ -1,0 +1,265 @@
+#!/usr/bin/python
+"""Tell how a host is: units, releases, replication, queues, certificate, disk, memory, updates. Changes nothing."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import releases_in_use
+from ansible.module_utils.site_units import is_of_site
+from ansible.module_utils.slots import all_services
+from ansible.module_utils.systemd_unit import UP
+
+DOCUMENTATION = r"""
+module: host_state
+short_description: Tell how a host is
+description:
+  - Looks at whatever the host has, and leaves out what it has not. A part that cannot be told is told as a fault.
+  - Asks nobody but the host itself, and changes nothing.
+options:
+  application: {description: The application., type: str, required: true}
+  parts: {description: "Which of the parts to look at, all when it is empty.", type: list, elements: str, default: []}
+  redis:
+    description: How to ask the broker, as user, password, address and port.
+    type: dict
+  migrations: {description: Whether the release in use is asked for its migrations., type: bool, default: false}
+author: Slipway contributors
+"""
+
+
+def read(path: str) -> str:
+    """Return the text of a file, nothing when there is none."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Host:
+    """Each method whose name does not begin with an underscore tells a part."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self._module = module
+        self._application: str = module.params["application"]
+        self._folder = f"/srv/{self._application}"
+
+    def _run(self, *command: str, **options: Any) -> str:
+        code, out, err = self._module.run_command(list(command), handle_exceptions=False, **options)
+        if code != 0:
+            raise OSError((err or out).strip().partition("\n")[0] or f"{command[0]} failed")
+        return out
+
+    def units(self) -> dict[str, str]:
+        """The state of each unit of the site that shall run or has failed."""
+        listed = json.loads(self._run("systemctl", "list-units", "--all", "--output=json", "--no-pager"))
+        # A slot that waits for its turn is loaded only now and then, and no news.
+        return {
+            unit["unit"]: unit["active"]
+            for unit in listed
+            if self._is_ours(unit["unit"]) and unit["active"] in (*UP, "failed", "deactivating")
+        }
+
+    def _is_ours(self, unit: str) -> bool:
+        return is_of_site(unit, self._application)
+
+    def failed(self) -> list[str]:
+        """The units that have failed, of the whole host."""
+        listed = json.loads(self._run("systemctl", "list-units", "--state=failed", "--output=json", "--no-pager"))
+        return sorted(unit["unit"] for unit in listed)
+
+    def enabled(self) -> list[str]:
+        """The units of the site that start with the host, and do not run."""
+        listed = self._run(
+            "systemctl", "list-unit-files", "--state=enabled,enabled-runtime", "--no-legend", "--no-pager"
+        )
+        names = [line.split()[0] for line in listed.splitlines() if line.strip()]
+        ours = [name for name in names if self._is_ours(name) and "@." not in name]
+        states = self._run("systemctl", "show", "--value", "--property=ActiveState", *ours).split() if ours else []
+        return sorted(name for name, state in zip(ours, states, strict=True) if state in ("inactive", "failed"))
+
+    def serves(self) -> dict[str, list[str]]:
+        """Which release each service runs."""
+        found: dict[str, list[str]] = {}
+        for service in all_services(self._application, self._module):
+            if service.live and service.is_up(service.live):
+                found.setdefault(os.path.basename(service.release(service.live)), []).append(service.name)
+        if not found and releases_in_use(self._folder):
+            current = os.path.realpath(os.path.join(self._folder, "current"))
+            found[os.path.basename(current)] = ["static"]
+        return found
+
+    def migrations(self) -> int | None:
+        """How many migrations of the release in use are not applied."""
+        if not self._module.params["migrations"]:
+            return None
+        plan = self._run(f"/usr/local/sbin/{self._application}-manage", "showmigrations", "--plan")
+        return sum(line.startswith("[ ]") for line in plan.splitlines())
+
+    def database(self) -> dict[str, Any] | None:
+        """What PostgreSQL is, its connections, and its replicas or its lag."""
+        if not glob.glob("/etc/postgresql/*/main/postgresql.conf"):
+            return None
+        query = """
+            WITH replicas AS (
+                SELECT application_name AS name, client_addr::text AS address, state,
+                    CASE WHEN NOT pg_is_in_recovery()
+                        THEN pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) END AS bytes
+                FROM pg_stat_replication)
+            SELECT json_build_object(
+                'replica', pg_is_in_recovery(),
+                'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+                'most', current_setting('max_connections')::int,
+                'replicas', (SELECT json_agg(replicas) FROM replicas),
+                'seconds', CASE WHEN pg_is_in_recovery()
+                    AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+                    THEN extract(epoch FROM now() - pg_last_xact_replay_timestamp()) ELSE 0 END,
+                'follows', (SELECT status FROM pg_stat_wal_receiver LIMIT 1))
+        """
+        return json.loads(self._run("runuser", "-u", "postgres", "--", "psql", "-XAtc", query, cwd="/"))
+
+    def queues(self) -> dict[str, int] | None:
+        """How many messages wait in each queue of Celery that is not empty: a queue is a list in the broker."""
+        redis = self._module.params["redis"]
+        if not redis:
+            return None
+        command = ["redis-cli", "-h", redis["address"], "-p", str(redis["port"]), "-n", "1", "--user", redis["user"]]
+        command.append("--no-auth-warning")
+        password = {"REDISCLI_AUTH": redis["password"]}
+        cursor, names = "0", []
+        while True:
+            cursor, *found = self._run(
+                *command, "SCAN", cursor, "TYPE", "list", "COUNT", "1000", environ_update=password
+            ).split()
+            names += found
+            if cursor == "0":
+                break
+        asked = "".join(f'LLEN "{name}"\n' for name in names)
+        answers = self._run(*command, data=asked, environ_update=password).split() if names else []
+        return {name: int(answer) for name, answer in zip(names, answers, strict=True)}
+
+    def certificate(self) -> int | None:
+        """For how many days the certificate is valid."""
+        path = f"/etc/{self._application}/tls/live/fullchain.pem"
+        if not os.path.exists(path):
+            return None
+        said = self._run("openssl", "x509", "-noout", "-enddate", "-in", path)
+        end = time.mktime(time.strptime(said.strip().partition("=")[2], "%b %d %H:%M:%S %Y %Z")) - time.timezone
+        return int((end - time.time()) // 86400)
+
+    def nginx(self) -> dict[str, Any] | None:
+        """What operators have said to Nginx."""
+        folder = "/etc/nginx/slipway-state"
+        if not os.path.isdir(folder):
+            return None
+        return {
+            "drained": re.findall(r"^server (\S+) .*\bdown;$", read(f"{folder}/upstream.conf"), re.MULTILINE),
+            "maintenance": 'default "1"' in read(f"{folder}/maintenance.conf"),
+            "leaving": os.path.exists("/run/slipway-leaving"),
+        }
+
+    def firewall(self) -> bool:
+        """Whether packets are dropped that nobody has asked for."""
+        try:
+            rules = self._run("nft", "list", "ruleset")
+        except OSError:
+            return False
+        return bool(re.search(r"hook input [^}]*policy drop", rules))
+
+    def disk(self) -> dict[str, int]:
+        """How full each file system is that holds something of the site, in percent."""
+        found: dict[int, tuple[str, int]] = {}
+        for path in ("/", "/var", "/srv", "/var/lib/postgresql", "/var/lib/redis", self._folder):
+            if os.path.isdir(path) and (device := os.stat(path).st_dev) not in found:
+                status = os.statvfs(path)
+                used = status.f_blocks - status.f_bfree
+                found[device] = (path, -(-100 * used // max(1, used + status.f_bavail)))
+        return dict(found.values())
+
+    def memory(self) -> dict[str, int]:
+        """Memory in MiB: all of it, and what is available."""
+        lines = dict(re.findall(r"^(\w+):\s+(\d+) kB", read("/proc/meminfo"), re.MULTILINE))
+        return {"all": int(lines["MemTotal"]) // 1024, "available": int(lines["MemAvailable"]) // 1024}
+
+    def load(self) -> list[float]:
+        """The load of the last minute, and the number of cores."""
+        return [round(os.getloadavg()[0], 2), float(len(os.sched_getaffinity(0)))]
+
+    def updates(self) -> int:
+        """How many packages have a newer version, by the lists of packages as they are."""
+        return sum(line.startswith("Inst ") for line in self._run("apt-get", "--simulate", "dist-upgrade").splitlines())
+
+    def reboot(self) -> list[str]:
+        """Why the host needs to be restarted."""
+        reasons = ["a package asks for it"] if os.path.exists("/run/reboot-required") else []
+        kernels = [os.path.basename(path).removeprefix("vmlinuz-") for path in glob.glob("/boot/vmlinuz-*")]
+        newest = max(kernels, key=lambda name: [int(part) for part in re.findall(r"\d+", name)], default="")
+        if newest and newest != os.uname().release:
+            reasons.append(f"kernel {newest} is installed, {os.uname().release} runs")
+        old = sorted(set(self._outdated()))
+        if old:
+            reasons.append(f"{', '.join(old[:4])}{' and others' if len(old) > 4 else ''} run with replaced libraries")
+        return reasons
+
+    @staticmethod
+    def _outdated() -> Iterator[str]:
+        """Yield the names of processes that run with a library that is no longer on the disk."""
+        replaced = re.compile(r" r-xp .* /(usr/)?(lib|lib64|bin|sbin)/\S+ \(deleted\)$", re.MULTILINE)
+        for path in glob.glob("/proc/[0-9]*/maps"):
+            if replaced.search(read(path)):
+                yield read(f"{os.path.dirname(path)}/comm").strip()
+
+    def uptime(self) -> int:
+        """For how many seconds the host has been up."""
+        # A container has its machine's own /proc/uptime: when PID 1 began tells of both.
+        started = int(read("/proc/1/stat").rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+PARTS = [name for name in vars(Host) if not name.startswith("_")]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "application": {"type": "str", "required": True},
+            "parts": {"type": "list", "elements": "str", "default": [], "choices": PARTS},
+            "redis": {
+                "type": "dict",
+                "options": {
+                    "user": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                    "address": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                },
+            },
+            "migrations": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    module.run_command_environ_update = {"LC_ALL": "C.UTF-8"}
+    host = Host(module)
+    state: dict[str, Any] = {"application": module.params["application"]}
+    faults: list[str] = []
+    for part in module.params["parts"] or PARTS:
+        tell: Callable[[], Any] = getattr(host, part)
+        try:
+            found = tell()
+        except Exception as error:  # what cannot be told of one thing leaves the others
+            faults.append(f"{part}: {error}")
+            continue
+        if found is not None:
+            state[part] = found
+    module.exit_json(changed=False, state=state, faults=faults)
+
+
+if __name__ == "__main__":
+    main()
