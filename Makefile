@@ -142,15 +142,18 @@ test-tls: bootstrap ## Molecule: certificates of an authority, of files and of o
 test-cluster: bootstrap ## Molecule: one site on eight servers
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
-.PHONY: test-all test-long
+.PHONY: test-all test-long test-move
 test-all: test test-long ## All of it, and what takes too long for every run
 
 test-long: export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule/release
-test-long: bootstrap ## Molecule: a deploy killed at each of its tasks
+test-long: bootstrap test-move ## Molecule: a deploy killed at each of its tasks, and a site that moves
 	@molecule destroy -s release && molecule converge -s release
 	@ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest molecule/testinfra/release -m long \
 	    --connection ansible --ansible-inventory $(CURDIR)/inventories/release --junitxml=$(REPORTS)/long.xml
 	@molecule destroy -s release
+
+test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move
 
 .PHONY: docs lock clean
 docs: .venv/complete ## Write the tables of variables into the roles' README files

@@ -104,6 +104,8 @@ DATABASES = {
         "CONN_MAX_AGE": 0 if runs_on_gevent() else env.number("DB_CONN_MAX_AGE", default=60),
         # A connection that PostgreSQL closed (it was restarted) is replaced, not handed to the next request.
         "CONN_HEALTH_CHECKS": True,
+        # Through a pool such as PgBouncer a connection is another one in the next transaction, where the cursor is not.
+        "DISABLE_SERVER_SIDE_CURSORS": env.flag("DB_POOLED", default=False),
     }
 }
 # A host that does not answer is given up soon: the request fails with a clear error instead of holding its

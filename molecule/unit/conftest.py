@@ -87,7 +87,8 @@ SECRETS = {
     f"vault_{name}": f"marker-{name}-0123456789-'\"%@/:#"
     for name in (
         *("django_secret_key", "postgresql_password", "redis_broker_password", "redis_cache_password"),
-        *("redis_admin_password", "demo_admin_password"),
+        *("redis_admin_password", "demo_admin_password", "postgresql_replication_password"),
+        "postgresql_reader_password",
     )
 }
 

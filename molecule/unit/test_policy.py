@@ -198,6 +198,7 @@ def test_preflight_changes_nothing(role: Path) -> None:
             "ansible.builtin.setup",
             "ansible.builtin.command",
             "release_source",
+            "postgresql_state",
         }
         assert allowed & task.keys(), task["name"]
         if "ansible.builtin.command" in task:

@@ -345,3 +345,51 @@ def test_site_without_a_database_has_an_order_too(resolve_in: Callable[..., Reso
     resolve = resolve_in({"www1": ["app", "edge"], "www2": ["app", "edge"]})
     assert resolve("www1", "topology_restart_order") == ["www1", "www2"]
     assert resolve("www1", "topology_stops") == []
+
+
+DATABASES = {"db1": ["database"], "db2": ["database"], "db3": ["database"], "app1": ["app"], "app2": ["app", "worker"]}
+
+
+def test_first_database_host_is_the_primary_unless_another_is_named(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, {"db2": "10.0.0.2"}, vault_postgresql_password="x")
+    assert [resolve(host, "postgresql_primary_address") for host in ("db1", "db2", "db3")] == ["", "db1", "db1"]
+    assert resolve("db2", "postgresql_peers") == [{"name": "db1", "address": "db1"}, {"name": "db3", "address": "db3"}]
+    assert resolve("db1", "postgresql_members") == {"db1": {}, "db2": {}, "db3": {}}
+    assert urlsplit(resolve("app1", "topology_database_url")).hostname == "db1"
+
+
+def test_named_primary_is_it_everywhere(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, topology_database_primary="db2", vault_postgresql_password="x")
+    assert [resolve(host, "postgresql_primary_address") for host in ("db1", "db2", "db3")] == ["db2", "", "db2"]
+    assert urlsplit(resolve("app1", "topology_database_url")).hostname == "db2"
+    assert resolve("app1", "topology_database_replicas") == ["db1", "db3"]
+
+
+def test_primary_that_is_no_host_of_the_group_is_refused(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, topology_database_primary="app1")
+    with pytest.raises(AnsibleError, match="topology_database_primary is app1, which is no host of the group database"):
+        resolve("db1", "postgresql_primary_address")
+
+
+def test_readers_share_the_replicas(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, vault_postgresql_reader_password="a/b")
+    urls = [urlsplit(resolve(host, "topology_database_replica_url")) for host in ("app1", "app2", "db3")]
+    assert [url.hostname for url in urls] == ["db2", "db3", "127.0.0.1"]
+    assert (urls[0].username, unquote(urls[0].password or ""), urls[0].path) == ("my_app_ro", "a/b", "/my_app")
+
+
+def test_readers_without_a_replica_read_the_primary(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in({"db1": ["database"], "app1": ["app"]}, vault_postgresql_reader_password="x")
+    assert urlsplit(resolve("app1", "topology_database_replica_url")).hostname == "db1"
+    assert resolve("db1", "postgresql_peers") == []
+
+
+def test_pool_is_there_where_it_is_enabled(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, pgbouncer_enabled=True, vault_postgresql_password="x")
+    assert urlsplit(resolve("app1", "topology_database_pool_url")).netloc.rpartition("@")[2] == "db1:6432"
+
+
+def test_pool_that_is_not_enabled_is_refused(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(DATABASES, vault_postgresql_password="x")
+    with pytest.raises(AnsibleError, match="pgbouncer_enabled is false"):
+        resolve("app1", "topology_database_pool_url")

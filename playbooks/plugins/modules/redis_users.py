@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.redis_tls import client_words
 from ansible.module_utils.systemd_unit import Systemd
 
 DOCUMENTATION = r"""
@@ -20,10 +21,6 @@ options:
   passwords: {description: "Its passwords, of which one is taken.", type: list, elements: str, required: true}
   address: {description: The address to connect to., type: str, required: true}
   instances: {description: The port of each instance by its name., type: dict, required: true}
-  certificate:
-    description: "The file with the certificates to hold the instances to, where they speak TLS; empty where they do not."
-    type: str
-    default: ""
 author: Slipway contributors
 """
 
@@ -35,8 +32,7 @@ class Instance:
         self.module = module
         self.name = name
         self.command = ["redis-cli", "-h", module.params["address"], "-p", str(port), "--user", module.params["admin"]]
-        if module.params["certificate"]:
-            self.command += ["--tls", "--cacert", module.params["certificate"]]
+        self.command += client_words(name)
         self.password: str | None = None
 
     def ask(self, lines: list[str], password: str | None = None) -> list[str]:
@@ -77,7 +73,6 @@ def main() -> None:
             "passwords": {"type": "list", "elements": "str", "required": True, "no_log": True},
             "address": {"type": "str", "required": True},
             "instances": {"type": "dict", "required": True},
-            "certificate": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
