@@ -61,6 +61,7 @@ def opening(**changed: Any) -> dict[str, Any]:
     [
         {},
         {"firewall_allow": [opening(), opening(port="60000-60100", protocol="udp", sources=WORLD)]},
+        {"firewall_enabled": False, "firewall_openings": [opening(sources=["db"])], "firewall_reject_sources": ["db"]},
         {"firewall_ssh_sources": ["203.0.113.0/24", "2001:db8::7"], "firewall_ssh_port": 2222},
         {"firewall_extra_rules": ["ip saddr 192.0.2.7 drop", "tcp dport { 1, 2 } accept"]},
     ],
