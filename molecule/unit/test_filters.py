@@ -183,3 +183,25 @@ def test_url_quote_carries_a_password_through_a_url(password: str) -> None:
     url = urlsplit(f"redis://user:{filters.url_quote(password)}@host:6379/0")
     assert unquote(url.password or "") == password
     assert (url.hostname, url.port, url.path) == ("host", 6379, "/0")
+
+
+def test_unit_settings_are_lines_as_systemd_takes_them() -> None:
+    said = filters.unit_settings(
+        {"ProtectSystem": "strict", "PrivateTmp": True, "PrivateUsers": False, "CapabilityBoundingSet": [], "Nice": 5}
+    )
+    assert said == "ProtectSystem=strict\nPrivateTmp=yes\nPrivateUsers=no\nCapabilityBoundingSet=\nNice=5\n"
+    # What a package's own unit says of a setting that takes several values would be added to.
+    assert filters.unit_settings({"SystemCallFilter": ["@a", "~@b"]}) == (
+        "SystemCallFilter=\nSystemCallFilter=@a\nSystemCallFilter=~@b\n"
+    )
+    assert filters.unit_settings({}) == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"Protect System": True}, {"[Service]": "x"}, {"ExecStart": "a\nUser=root"}, {"User": "root\\"}, "User=root"],
+    ids=str,
+)
+def test_unit_settings_refuses_what_would_be_another_setting(settings: Any) -> None:
+    with pytest.raises(AnsibleFilterError):
+        filters.unit_settings(settings)

@@ -33,6 +33,8 @@ class ActionModule(ActionBase):
         installed = {line.split()[0] for line in answer["stdout_lines"] if line.endswith(" installed")}
         missing = [name for name in arguments["name"] if name not in installed]
         if missing and not self._task.check_mode:
+            # A run starts what it installs by itself; needrestart would look at every process after each installation.
+            self._task.environment = [*(self._task.environment or []), {"NEEDRESTART_SUSPEND": "1"}]
             apt = {
                 "name": missing,
                 "install_recommends": False,

@@ -1,4 +1,4 @@
-"""Filters that write secrets in the form their reader wants: PostgreSQL, systemd, a URL."""
+"""Filters that write values in the form their reader wants: PostgreSQL, systemd, a URL."""
 
 from __future__ import annotations
 
@@ -100,6 +100,26 @@ def environment_file(variables: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def unit_settings(settings: Mapping[str, Any]) -> str:
+    """Return settings as lines of a systemd unit.
+
+    True and false become yes and no. A list stands for all values of a setting that takes several, in their order: what
+    the unit's own file says of it is dropped first.
+    """
+    if not isinstance(settings, Mapping):
+        raise AnsibleFilterError("unit_settings wants a dictionary of names and values")
+    lines = []
+    for name, value in settings.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name):
+            raise AnsibleFilterError(f"{name!r} cannot be the name of a setting of systemd")
+        for item in ["", *value] if isinstance(value, list) else [value]:
+            text = ("yes" if item else "no") if isinstance(item, bool) else str(item)
+            if re.search(r"[\x00-\x1f\x7f]|\\$", text):
+                raise AnsibleFilterError(f"the value of {name} is not one line")
+            lines.append(f"{name}={text}\n")
+    return "".join(lines)
+
+
 def url_quote(text: str) -> str:
     """Return text percent-encoded for any part of a URL; Jinja's urlencode leaves "/" as it is."""
     return quote(text, safe="")
@@ -110,4 +130,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., str]]:
         """Return the filters by name."""
-        return {"scram_sha256": scram_sha256, "environment_file": environment_file, "url_quote": url_quote}
+        return {
+            "scram_sha256": scram_sha256,
+            "environment_file": environment_file,
+            "unit_settings": unit_settings,
+            "url_quote": url_quote,
+        }

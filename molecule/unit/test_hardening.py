@@ -1,0 +1,125 @@
+"""roles/hardening: nobody is locked out, and a part that is left out leaves no trace in its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import RELEASES, ROOT, facts
+from rendering import USES, render
+from test_preflight import inspect_role
+
+ROLE = ROOT / "roles/hardening"
+HAS_KEY = {"__hardening_key": {"rc": 0, "stdout": "", "changed": False, "failed": False}}
+NO_KEY = {"__hardening_key": {"rc": 1, "stdout": "admin", "changed": False, "failed": False}}
+
+
+@pytest.fixture
+def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """Return a function that gives the faults of the role with variables changed, as text."""
+
+    def faults(**changed: Any) -> str:
+        return str(inspect_role(ROLE, variables_for(ROLE, "12", **HAS_KEY | changed)) or "")
+
+    return faults
+
+
+@pytest.fixture
+def rendered(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, str]]:
+    """Return a function that gives the files of a role by path, rendered with further variables."""
+
+    def texts(release: str, role: str = "hardening", **extra: Any) -> dict[str, str]:
+        uses = [use for use in USES if use.role.name == role]
+        return {file.path: file.text for use in uses for file in render(use, variables_for(use.role, release, **extra))}
+
+    return texts
+
+
+def test_a_key_passes(faults_of: Callable[..., str]) -> None:
+    assert faults_of() == ""
+
+
+def test_who_has_no_key_is_refused(faults_of: Callable[..., str]) -> None:
+    said = faults_of(**NO_KEY)
+    assert "would lock out admin" in said and "ssh-copy-id" in said and "hardening_ssh" in said
+
+
+def test_who_logs_in_by_password_is_refused(faults_of: Callable[..., str]) -> None:
+    for name in ("ansible_password", "ansible_ssh_pass"):
+        said = faults_of(**{name: "not for the message"})
+        assert "would lock you out" in said and "not for the message" not in said
+
+
+@pytest.mark.parametrize(
+    "kept", [{"hardening_ssh": False}, {"hardening_ssh_settings": {"PasswordAuthentication": "yes"}}], ids=str
+)
+def test_passwords_may_stay(faults_of: Callable[..., str], kept: dict[str, Any]) -> None:
+    assert faults_of(**NO_KEY | {"ansible_password": "x"} | kept) == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("hardening_ssh", "yes"),
+        ("hardening_ssh_settings", {"Port 22\nPermitRootLogin": "yes"}),
+        ("hardening_ssh_settings", {"Banner": "none\nPermitRootLogin yes"}),
+        ("hardening_ssh_settings", {"Match": "all"}),
+        ("hardening_upgrades_excluded", ['x"; };']),
+        ("hardening_restarts_excluded", ["x)} = 1; system('id"]),
+        ("hardening_sysctl_settings", {"net.core.somaxconn =": 1}),
+        ("hardening_sysctl_settings", {"kernel.core_pattern": "x\nkernel.sysrq = 1"}),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(faults_of: Callable[..., str], variable: str, value: Any) -> None:
+    assert variable in faults_of(**{variable: value})
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_part_that_is_left_out_is_a_comment(rendered: Callable[..., dict[str, str]], release: str) -> None:
+    parts = {
+        "/etc/ssh/sshd_config.d/00-slipway.conf": {"hardening_ssh": False},
+        "/etc/sudoers.d/slipway": {"hardening_sudo": False},
+        "/etc/sysctl.d/60-slipway.conf": {"hardening_sysctl": False},
+        "/etc/security/limits.d/slipway.conf": {"hardening_core_dumps": True},
+    }
+    for path, off in parts.items():
+        said = {state: rendered(release, **extra)[path] for state, extra in (("on", {}), ("off", off))}
+        settings = {state: [line for line in text.splitlines() if line[:1] != "#"] for state, text in said.items()}
+        assert settings["on"] and not settings["off"], path
+
+
+def test_a_container_has_no_kernel_of_its_own(rendered: Callable[..., dict[str, str]]) -> None:
+    inside = facts("12") | {"virtualization_role": "guest", "virtualization_type": "podman"}
+    assert "somaxconn" not in rendered("12", ansible_facts=inside)["/etc/sysctl.d/60-slipway.conf"]
+    machine = facts("12") | {"virtualization_role": "guest", "virtualization_type": "kvm"}
+    assert "somaxconn" in rendered("12", ansible_facts=machine)["/etc/sysctl.d/60-slipway.conf"]
+
+
+def test_only_an_sshd_that_knows_penalties_is_told_of_them(rendered: Callable[..., dict[str, str]]) -> None:
+    path = "/etc/ssh/sshd_config.d/00-slipway.conf"
+    assert "PerSourcePenalties" not in rendered("12")[path]
+    assert "PerSourcePenalties yes" in rendered("13")[path]
+
+
+@pytest.mark.parametrize(
+    ("switch", "path"),
+    [
+        ("base_sandbox", r"/slipway-\.service\.d/"),
+        ("nginx_sandbox", r"/nginx\.service\.d/"),
+        ("postgresql_sandbox", r"/postgresql@\d+-main\.service\.d/"),
+        ("redis_sandbox", r"/redis-server@cache\.service\.d/"),
+    ],
+)
+def test_a_sandbox_can_be_changed_and_left_out(rendered: Callable[..., dict[str, str]], switch: str, path: str) -> None:
+    def sandbox(**extra: Any) -> str:
+        texts = rendered("12", switch.removesuffix("_sandbox"), **extra)
+        return next(text for name, text in texts.items() if re.search(path + r"sandbox\.conf$", name))
+
+    assert "ProtectSystem=strict\n" in sandbox()
+    opened = sandbox(**{f"{switch}_settings": {"ProtectSystem": False, "SystemCallFilter": ["@system-service"]}})
+    assert "ProtectSystem=no\n" in opened and "ProtectSystem=strict" not in opened
+    assert "SystemCallFilter=\nSystemCallFilter=@system-service\n" in opened and "~@privileged" not in opened
+    assert sandbox(**{switch: False}).endswith("[Service]\n")
