@@ -44,6 +44,7 @@ def write(folder: Path, count: int = 100, **variables: object) -> dict[str, list
         "django_app_environment": {"DATABASE_URL": "{{ topology_database_url }}", "SITE_URL": "{{ topology_url }}"},
         "nginx_server_names": ["www.example.com"],
         "topology_offline": True,
+        "secrets_encrypted": False,
         "postgresql_max_connections": 1000,
     }
     own |= {f"vault_{name}": f"{name}-q8Zt63nQp0Lk47Vs" for name in (*SECRETS, "redis_admin_password")}

@@ -76,6 +76,16 @@ ASSUMED = {
     "virtualization_role": "guest",
     "virtualization_type": "kvm",
 }
+MEMORY_UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024**2}
+MEMORY_UNITS |= {f"{unit}{more}": size for unit, size in MEMORY_UNITS.items() for more in ("b", "ib")}
+TIME_UNITS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
+# What topology.yml says where a group is empty; it holds no value, so that it can be told of secrets too.
+EMPTY_GROUP = re.compile(r"no host of the site is in the group (\w+)")
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "path": ((str,), "a path"),
@@ -119,7 +129,25 @@ def show(value: Any, secret: bool) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def suggest_type(value: Any, kind: str) -> str:
+def suggest_number(text: str, name: str) -> str:
+    """Say which whole number was meant by a text with a unit, or by one that is a number for others than YAML."""
+    if re.fullmatch(r"\d+(\.\d*)?[eE]\+?\d+", text) and float(text).is_integer():
+        return f"write {int(float(text))}"
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text)
+    if not parts:
+        return ""
+    unit = parts[2].lower()
+    units, words = (MEMORY_UNITS, "MiB") if name.endswith("_mb") else (TIME_UNITS, "seconds")
+    for ending, seconds in (("_minutes", 60), ("_days", 86400)):
+        if name.endswith(ending):
+            units, words = {key: size / seconds for key, size in TIME_UNITS.items()}, ending[1:]
+    if unit not in units:
+        return ""
+    number = float(parts[1]) * units[unit]
+    return f"write {-(-number // 1):.0f}, the number of {words}"
+
+
+def suggest_type(value: Any, kind: str, name: str = "") -> str:
     """Say how the value would have to be written."""
     if kind in ("str", "path"):
         if isinstance(value, bool):
@@ -134,6 +162,8 @@ def suggest_type(value: Any, kind: str) -> str:
         return f"write {str(text.lower() in ('yes', 'on', 'true', '1')).lower()} without quotes"
     if kind == "int" and re.fullmatch(r"-?\d+", text):
         return f"write it without quotes: {int(text)}"
+    if kind == "int":
+        return suggest_number(text, name)
     if kind == "float" and re.fullmatch(r"-?\d+(\.\d+)?", text):
         return f"write it without quotes: {float(text)}"
     return ""
@@ -144,13 +174,18 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     return "".join(f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1))
 
 
+def place(path: str, line: int) -> str:
+    """Write a file and a line, from here where the file is below."""
+    relative = os.path.relpath(path)
+    return f"{path if relative.startswith('../') else relative}:{line}"
+
+
 def origin(value: Any) -> str:
     """Return the file and line that a value was read from, if Ansible knows them."""
     tag = Origin.get_tag(value)
     if tag is None or not tag.path:
         return ""
-    path = os.path.relpath(tag.path)
-    return f"{tag.path if path.startswith('../') else path}:{tag.line_num or 1}"
+    return place(tag.path, tag.line_num or 1)
 
 
 def is_secret(spec: Mapping[str, Any]) -> bool:
@@ -312,8 +347,9 @@ class Inspector:
             name = check.get("variable") or ""
             mentioned = {name, *re.findall(r"\w+", " ".join(map(str, expressions)))}
             if faulty.isdisjoint(mentioned):
-                written = ["{{" + str(text) + "}}" for text in expressions]
-                value = [*written, check.get("fail_msg"), check.get("fix"), self._variables.get(name)]
+                # Its variable is named too, as what it was read from is told.
+                written = ["{{" + str(text) + "}}" for text in (*expressions, name or "true")]
+                value = [*written, check.get("fail_msg"), check.get("fix")]
                 self._once(str(number), value, partial(self._check, name, expressions, check))
 
     def _once(self, what: str, value: Any, find: Callable[[], Any]) -> Any:
@@ -367,7 +403,7 @@ class Inspector:
             except AnsibleError as error:
                 self._add_error(path, error, {"no_log": secret}, "cannot be resolved", where)
                 return ...
-        if problem := self._judge(value, spec, secret):
+        if problem := self._judge(path, value, spec, secret):
             why, fix = problem
             self._add(path, why, where, fix, show(value, secret or is_secret(spec)))
         elif isinstance(value, list):
@@ -398,7 +434,7 @@ class Inspector:
                 self._add(f"{path}.{name}", "is required and not set", where)
         return {name: part for name, part in parts.items() if part is not ...}
 
-    def _judge(self, value: Any, spec: Mapping[str, Any], secret: bool) -> tuple[str, str] | None:
+    def _judge(self, name: str, value: Any, spec: Mapping[str, Any], secret: bool) -> tuple[str, str] | None:
         """Return why a resolved value is wrong, and what to write; None where it is right."""
         kind = spec.get("type", "str")
         if kind not in TYPES:
@@ -413,7 +449,7 @@ class Inspector:
             fix = "leave it out to have the default" if "default" in spec else ""
             return f"is {what}, must be {words}", fix
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
-            return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind)
+            return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind, name)
         if isinstance(value, list | dict):
             return ("is empty and required", "") if spec.get("required") and not value else None
         if (choices := spec.get("choices")) and value not in choices:
@@ -456,6 +492,9 @@ class Inspector:
             why = f"refers to {missing[1]}, which is not defined"
             if missing[1].startswith("vault_"):
                 fix = "run playbooks/secrets.yml for this inventory"
+        elif empty := EMPTY_GROUP.search(str(error)):
+            why = f"needs a host in the group {empty[1]}, which has none"
+            fix = f"name one in the group {empty[1]}, or write here where the service is"
         elif not is_secret(spec):
             why = f"{why}: {NOISE.sub('', str(error))}"
         self._add(variable, why, where, fix)
