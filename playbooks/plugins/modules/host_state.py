@@ -21,6 +21,14 @@ FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/v
 LISTEN = "0A"
 
 
+def target(handle: Path) -> str:
+    """Return what an open file of a process is; nothing when it is closed meanwhile."""
+    try:
+        return os.readlink(handle)
+    except FileNotFoundError:
+        return ""
+
+
 def listeners() -> dict[str, list[str]]:
     """Return the names and pids of the processes that listen, by port."""
     ports: dict[str, str] = {}
@@ -36,7 +44,7 @@ def listeners() -> dict[str, list[str]]:
     found: dict[str, set[str]] = {port: set() for port in ports.values()}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            sockets = {os.readlink(handle) for handle in (process / "fd").iterdir()}
+            sockets = set(filter(None, map(target, (process / "fd").iterdir())))
             name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             continue  # it has ended meanwhile, or is not ours to look at
