@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 DEMO_PORT ?= 8080
 DEV_PORT ?= 8000
+HOSTS ?= 100
 
 # Test hosts are containers. netavark drives iptables or nftables, whichever the release's version knows.
 VENV_PACKAGES := ca-certificates python3-venv
@@ -49,7 +50,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev dev-services lab soak bench-static
+.PHONY: demo demo-down demo-password dev dev-services lab soak bench-static bench-plan
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -74,6 +75,15 @@ bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx n
 	@ansible edge -i inventories/demo --become --module-name ansible.builtin.copy \
 	    --args "src=molecule/bench/static dest=/root/bench-static mode=0755" >/dev/null
 	@ansible edge -i inventories/demo --become --module-name ansible.builtin.command --args "/root/bench-static slipway localhost"
+
+bench-plan: .venv/complete ## How long the plan and preflight take for an inventory of many hosts (HOSTS=100)
+	@rm -rf .cache/bench-plan && .venv/bin/python molecule/bench/hosts.py .cache/bench-plan $(HOSTS)
+	@for playbook in plan preflight; do \
+	    start=$$(date +%s%N); \
+	    ansible-playbook -i .cache/bench-plan/hosts.json playbooks/$$playbook.yml >.cache/bench-plan/$$playbook.log || \
+	        { tail -n 40 .cache/bench-plan/$$playbook.log; exit 1; }; \
+	    printf '%-9s %d hosts  %5.1f s\n' $$playbook $(HOSTS) "$$(($$(date +%s%N) - start))e-9"; \
+	done
 
 demo-password: ## Show the password of the demo's login
 	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml

@@ -129,18 +129,20 @@ def variables_for(inventories: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that gives what a task of a role sees on the first host of a shipped inventory."""
 
     @cache
-    def from_inventory(name: str) -> dict[str, Any]:
+    def from_inventory(name: str, release: str) -> dict[str, Any]:
         manager = InventoryManager(DataLoader(), sources=[str(inventories / name)])
         variable_manager = VariableManager(DataLoader(), manager)
         HostVars(manager, variable_manager, DataLoader())  # makes itself known to the manager
         names = [host.name for host in manager.get_hosts()]
+        for host in names:  # what others ask of it
+            variable_manager.set_host_facts(host, facts(release))
         return variable_manager.get_vars(host=manager.get_hosts()[0]) | {"ansible_play_hosts_all": names}
 
     def variables(role: Path, release: str, inventory: str = "single", **extra: Any) -> dict[str, Any]:
         own: dict[str, Any] = {}
         for other in ROLES:  # a host of all kinds: what the inventory takes from one role for another is there
             own |= defaults_of(other)
-        own |= EXAMPLES | from_inventory(inventory)
+        own |= EXAMPLES | from_inventory(inventory, release)
         if (path := role / "vars/main.yml").exists():
             own |= load_yaml(path) or {}
         own |= SECRETS | {"ansible_facts": facts(release), "ansible_check_mode": False} | extra

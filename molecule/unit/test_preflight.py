@@ -458,6 +458,44 @@ def test_faults_of_an_earlier_run_are_forgotten(site: Path, run_playbook: Callab
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# What is found on one host holds for others where nothing that it depends on differs.
+
+
+def found_on(one: dict[str, Any], two: dict[str, Any], value: str) -> int:
+    """Return on how many of two hosts a value is looked at."""
+    outcomes, asked = preflight.Outcomes(), []
+    for variables in (one, two):
+        outcomes.of("what", value, variables, lambda: asked.append(1))
+    return len(asked)
+
+
+@pytest.mark.parametrize(
+    ("value", "two", "times"),
+    [
+        ("{{ a }}", {"a": "{{ b }}", "b": 1, "c": 2}, 1),
+        ("{{ a }}", {"a": "{{ b }}", "b": 1, "c": 3}, 1),  # names no c
+        ("{{ a }}", {"a": "{{ b }}", "b": 2, "c": 2}, 2),
+        ("{{ a }}", {"a": "{{ b }}", "c": 2}, 2),
+        ("{{ c | map(a) }}", {"a": "{{ b }}", "b": True, "c": 2}, 2),  # true is not 1
+        ("{{ lookup('vars', 'x') }}", {"a": "{{ b }}", "b": 1, "c": 2}, 2),
+        ("{{ broken", {"a": "{{ b }}", "b": 1, "c": 2}, 2),
+        ("text", {"a": "{{ b }}", "b": 3, "c": 4}, 1),
+    ],
+)
+def test_what_was_found_is_remembered(value: str, two: dict[str, Any], times: int) -> None:
+    assert found_on({"a": "{{ b }}", "b": 1, "c": 2}, two, value) == times
+
+
+def test_same_text_from_another_file_is_looked_at(tmp_path: Path) -> None:
+    """Where it stands is told with the fault."""
+    values = []
+    for name in ("one.yml", "two.yml"):
+        (tmp_path / name).write_text("a: [x]\n", encoding="utf-8")
+        values.append(DataLoader().load_from_file(str(tmp_path / name)))
+    assert found_on(values[0], values[0], "{{ a }}") == 1
+    assert found_on(values[0], values[1], "{{ a }}") == 2
+
+
 # The shipped roles and inventory.
 
 

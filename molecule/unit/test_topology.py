@@ -16,7 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
-from conftest import ROLES, ROOT, defaults_of, load_plugin
+from conftest import ROLES, ROOT, defaults_of, facts, load_plugin
 
 TOPOLOGY = ROOT / "inventories/single/group_vars/all/topology.yml"
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
@@ -48,6 +48,8 @@ def resolve_in(tmp_path: Path) -> Callable[..., Resolve]:
         manager = InventoryManager(loader, sources=[str(folder)])
         variable_manager = VariableManager(loader, manager)
         HostVars(manager, variable_manager, loader)  # makes itself known to the manager
+        for name in hosts:
+            variable_manager.set_host_facts(name, facts("12"))
 
         def resolve(host: str, name: str) -> Any:
             known: dict[str, Any] = {}

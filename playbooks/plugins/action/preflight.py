@@ -10,8 +10,8 @@ In a role's tasks/preflight.yml:
           fail_msg: "must be a port from 1 to 65535"   # may be a template
           fix: "leave it out to have 5432"             # optional
 
-It changes nothing, opens no connection and does not fail: the faults are added to the host's fact
-__preflight_faults, and preflight_report refuses them all at once. Ansible's own validation is not enough for
+It runs once for all hosts of the play, changes nothing, opens no connection and does not fail: the faults are kept in
+the fact __preflight_faults, and preflight_report refuses them all at once. Ansible's own validation is not enough for
 that. It converts ("80" is a port, "a,b" a list), lets blank values and misspelt names pass, and stops at the
 role where it finds the first fault.
 
@@ -29,9 +29,11 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,13 @@ from ansible import constants as C
 from ansible._internal._datatag._tags import Origin
 from ansible._internal._templating._engine import TemplateEngine
 from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
+from jinja2 import Environment
+from jinja2.exceptions import TemplateError
+from jinja2.nodes import Name
 
 FACT = "__preflight_faults"
 SECRET_LENGTH = 16
@@ -54,6 +61,31 @@ KNOWN_WORDS = (
 )
 # What templating puts before the words that a role or an inventory has for a fault.
 NOISE = re.compile(r"^Error while evaluating conditional: |The filter plugin '[\w.]+\.mandatory' failed: ")
+# What is taken to be so of a host that is not asked or does not answer, so that its variables can be inspected.
+ASSUMED = {
+    "architecture": platform.machine(),
+    "distribution": "Debian",
+    "distribution_major_version": "12",
+    "distribution_release": "bookworm",
+    "distribution_version": "12",
+    "memtotal_mb": 65536,
+    "os_family": "Debian",
+    "processor_nproc": 2,
+    "python_version": "3.11.2",
+    "service_mgr": "systemd",
+    "virtualization_role": "guest",
+    "virtualization_type": "kvm",
+}
+MEMORY_UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024**2}
+MEMORY_UNITS |= {f"{unit}{more}": size for unit, size in MEMORY_UNITS.items() for more in ("b", "ib")}
+TIME_UNITS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
+}
+# What topology.yml says where a group is empty; it holds no value, so that it can be told of secrets too.
+EMPTY_GROUP = re.compile(r"no host of the site is in the group (\w+)")
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "path": ((str,), "a path"),
@@ -97,7 +129,25 @@ def show(value: Any, secret: bool) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def suggest_type(value: Any, kind: str) -> str:
+def suggest_number(text: str, name: str) -> str:
+    """Say which whole number was meant by a text with a unit, or by one that is a number for others than YAML."""
+    if re.fullmatch(r"\d+(\.\d*)?[eE]\+?\d+", text) and float(text).is_integer():
+        return f"write {int(float(text))}"
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text)
+    if not parts:
+        return ""
+    unit = parts[2].lower()
+    units, words = (MEMORY_UNITS, "MiB") if name.endswith("_mb") else (TIME_UNITS, "seconds")
+    for ending, seconds in (("_minutes", 60), ("_days", 86400)):
+        if name.endswith(ending):
+            units, words = {key: size / seconds for key, size in TIME_UNITS.items()}, ending[1:]
+    if unit not in units:
+        return ""
+    number = float(parts[1]) * units[unit]
+    return f"write {-(-number // 1):.0f}, the number of {words}"
+
+
+def suggest_type(value: Any, kind: str, name: str = "") -> str:
     """Say how the value would have to be written."""
     if kind in ("str", "path"):
         if isinstance(value, bool):
@@ -112,6 +162,8 @@ def suggest_type(value: Any, kind: str) -> str:
         return f"write {str(text.lower() in ('yes', 'on', 'true', '1')).lower()} without quotes"
     if kind == "int" and re.fullmatch(r"-?\d+", text):
         return f"write it without quotes: {int(text)}"
+    if kind == "int":
+        return suggest_number(text, name)
     if kind == "float" and re.fullmatch(r"-?\d+(\.\d+)?", text):
         return f"write it without quotes: {float(text)}"
     return ""
@@ -122,19 +174,120 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     return "".join(f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1))
 
 
+def place(path: str, line: int) -> str:
+    """Write a file and a line, from here where the file is below."""
+    relative = os.path.relpath(path)
+    return f"{path if relative.startswith('../') else relative}:{line}"
+
+
 def origin(value: Any) -> str:
     """Return the file and line that a value was read from, if Ansible knows them."""
     tag = Origin.get_tag(value)
     if tag is None or not tag.path:
         return ""
-    path = os.path.relpath(tag.path)
-    return f"{tag.path if path.startswith('../') else path}:{tag.line_num or 1}"
+    return place(tag.path, tag.line_num or 1)
 
 
 def is_secret(spec: Mapping[str, Any]) -> bool:
     """Tell whether an option is a secret or has one in it."""
     parts = spec.get("options") or {}
     return bool(spec.get("no_log")) or any(is_secret(part) for part in parts.values())
+
+
+def keep(variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fault]]) -> dict[str, Any]:
+    """Return the fact that keeps faults of hosts, in place of those that the same role had before.
+
+    The name of this run's temporary folder tells its faults from those of an earlier run, which a persistent cache of
+    facts would bring back.
+    """
+    run = os.path.basename(C.DEFAULT_LOCAL_TMP)
+    others = [
+        fault
+        for fault in variables.get("ansible_facts", {}).get(FACT, [])
+        if fault["run"] == run and fault["role"] != role
+    ]
+    found = [{"run": run, "host": host, "role": role, **asdict(fault)} for host, fault in faults]
+    return {"ansible_facts": {FACT: others + found}}
+
+
+class Outcomes:
+    """Remembers what was found on one host for the others on which nothing can be different.
+
+    What an expression says depends on the variables that it names, on those that these name, and so on. Where all of
+    them are the same on two hosts, so is what it says. On a hundred hosts of three kinds that is most of what there is.
+    """
+
+    # Where a value itself names no others, though it looks as if; hostvars and groups are the same for all.
+    PLAIN = ("ansible_facts", "groups", "hostvars", "vars")
+    # What may read any variable.
+    ANY = re.compile(r"\b(lookup|query|q)\s*\(\s*['\"](ansible\.builtin\.)?(vars|varnames|template)\b|\bvars\b")
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._parser = Environment(autoescape=True)
+        self._named: dict[int, tuple[Any, frozenset[str] | None]] = {}
+        self._values: dict[str, list[Any]] = {}
+        self._found: dict[Any, Any] = {}
+
+    def of(self, what: Any, value: Any, variables: Mapping[str, Any], find: Callable[[], Any]) -> Any:
+        """Return what `find` finds of a value, or what it found on a host with the same variables."""
+        key = self._key(what, value, variables)
+        if key is None:
+            return find()
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]
+
+    def _key(self, what: Any, value: Any, variables: Mapping[str, Any]) -> Any:
+        first = self._names(value)
+        names: set[str] = set()
+        todo = [first]
+        while todo:
+            named = todo.pop()
+            if named is None:
+                return None
+            todo += [
+                self._names(variables[name])
+                for name in named
+                if name not in names and name in variables and name not in self.PLAIN
+            ]
+            names |= named
+        return (
+            what,
+            self._same(what, value),
+            frozenset((name, self._same(name, variables.get(name, ...))) for name in names),
+        )
+
+    def _same(self, name: str, value: Any) -> int:
+        """Return a number for the value, which is the same for values that nobody can tell apart."""
+        values = self._values.setdefault(name, [])
+        for number, other in enumerate(values):
+            if other is value or (
+                type(other) is type(value) and Origin.get_tag(other) == Origin.get_tag(value) and other == value
+            ):
+                return number
+        values.append(value)
+        return len(values) - 1
+
+    def _names(self, value: Any) -> frozenset[str] | None:
+        """Return the variables that a value names; None where that cannot be told."""
+        if id(value) not in self._named:
+            self._named[id(value)] = value, self._parse(value)
+        return self._named[id(value)][1]
+
+    def _parse(self, value: Any) -> frozenset[str] | None:
+        if isinstance(value, Mapping | list | tuple):
+            parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+            named = [self._names(part) for part in parts]
+            return None if None in named else frozenset().union(*named)  # type: ignore[arg-type]
+        if not isinstance(value, str) or "{" not in value:
+            return frozenset()
+        if self.ANY.search(value):
+            return None
+        try:
+            return frozenset(node.name for node in self._parser.parse(value).find_all(Name))
+        except TemplateError:
+            return None
 
 
 class Inspector:
@@ -147,8 +300,10 @@ class Inspector:
         options: Mapping[str, Any],
         variables: Mapping[str, Any],
         templar: Templar,
+        outcomes: Outcomes | None = None,
     ) -> None:
         """Take the role's name, the names of all roles, the role's options and the host's variables."""
+        self._outcomes = outcomes or Outcomes()
         self._role = role
         self._roles = sorted(roles, key=len, reverse=True)
         self._options = options
@@ -160,7 +315,10 @@ class Inspector:
         """Hold each option's value to its specification."""
         for name, spec in self._options.items():
             if name in self._variables:
-                self._inspect(name, self._variables[name], spec)
+                value = self._variables[name]
+                resolved = self._once(name, value, partial(self._inspect, name, value, spec))
+                if resolved is not ...:
+                    self._templar.available_variables[name] = resolved  # the checks need not work it out again
             elif spec.get("required"):
                 self._add(name, "is required and not set")
 
@@ -181,7 +339,7 @@ class Inspector:
     def inspect_checks(self, checks: list[Any]) -> None:
         """Evaluate the role's checks, but for those of variables that have a fault already."""
         faulty = {re.split(r"[.\[]", fault.variable)[0] for fault in self.faults}
-        for check in checks:
+        for number, check in enumerate(checks):
             known = isinstance(check, dict) and check.keys() <= {"that", "variable", "fail_msg", "fix"}
             if not known or "that" not in check:
                 raise AnsibleActionFail(f"a check of {self._role} has that, variable, fail_msg and fix alone")
@@ -189,7 +347,24 @@ class Inspector:
             name = check.get("variable") or ""
             mentioned = {name, *re.findall(r"\w+", " ".join(map(str, expressions)))}
             if faulty.isdisjoint(mentioned):
-                self._check(name, expressions, check)
+                # Its variable is named too, as what it was read from is told.
+                written = ["{{" + str(text) + "}}" for text in (*expressions, name or "true")]
+                value = [*written, check.get("fail_msg"), check.get("fix")]
+                self._once(str(number), value, partial(self._check, name, expressions, check))
+
+    def _once(self, what: str, value: Any, find: Callable[[], Any]) -> Any:
+        """Find faults of a value, or have those of a host on which it is the same; without any, return what it is."""
+
+        def added() -> tuple[list[Fault], Any]:
+            before = len(self.faults)
+            result = find()
+            found = self.faults[before:]
+            del self.faults[before:]
+            return found, ... if found else result
+
+        faults, result = self._outcomes.of(what, value, self._variables, added)
+        self.faults += faults
+        return result
 
     def _check(self, name: str, expressions: list[Any], check: Mapping[str, Any]) -> None:
         spec = self._options.get(name, {})
@@ -211,8 +386,11 @@ class Inspector:
             return
         self._add(name, str(why), origin(value), str(fix), shown)
 
-    def _inspect(self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = "") -> None:
-        """Hold a value and its parts to the specification, resolving them one by one to find every fault."""
+    def _inspect(self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = "") -> Any:
+        """Hold a value and its parts to the specification, resolving them one by one to find every fault.
+
+        Return it resolved, or what is left of it where there is a fault.
+        """
         secret = secret or bool(spec.get("no_log"))
         where = origin(value) or where
         if not isinstance(value, dict | list):
@@ -221,37 +399,42 @@ class Inspector:
             except AnsibleValueOmittedError:
                 if spec.get("required"):
                     self._add(path, "is required and omitted", where)
-                return
+                return ...
             except AnsibleError as error:
                 self._add_error(path, error, {"no_log": secret}, "cannot be resolved", where)
-                return
-        if problem := self._judge(value, spec, secret):
+                return ...
+        if problem := self._judge(path, value, spec, secret):
             why, fix = problem
             self._add(path, why, where, fix, show(value, secret or is_secret(spec)))
         elif isinstance(value, list):
             element = {name: spec[name] for name in ("choices", "options") if name in spec}
             element["type"] = spec.get("elements", "raw")
-            for index, item in enumerate(value):
-                self._inspect(f"{path}[{index}]", item, element, secret, where)
+            parts = [
+                self._inspect(f"{path}[{index}]", item, element, secret, where) for index, item in enumerate(value)
+            ]
+            return [part for part in parts if part is not ...]
         elif isinstance(value, dict):
-            self._inspect_dict(path, value, spec.get("options"), secret, where)
+            return self._inspect_dict(path, value, spec.get("options"), secret, where)
+        return value
 
     def _inspect_dict(
         self, path: str, value: dict[Any, Any], options: Mapping[str, Any] | None, secret: bool, where: str
-    ) -> None:
+    ) -> dict[Any, Any]:
+        parts = {}
         for name, item in value.items():
             if options is None:
-                self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where)
+                parts[name] = self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where)
             elif name in options:
-                self._inspect(f"{path}.{name}", item, options[name], secret, where)
+                parts[name] = self._inspect(f"{path}.{name}", item, options[name], secret, where)
             else:
                 fix = suggest_name(str(name), options) or f"known are: {', '.join(options)}"
                 self._add(f"{path}.{name}", "is not an option here", origin(name) or where, fix)
         for name, spec in (options or {}).items():
             if spec.get("required") and name not in value:
                 self._add(f"{path}.{name}", "is required and not set", where)
+        return {name: part for name, part in parts.items() if part is not ...}
 
-    def _judge(self, value: Any, spec: Mapping[str, Any], secret: bool) -> tuple[str, str] | None:
+    def _judge(self, name: str, value: Any, spec: Mapping[str, Any], secret: bool) -> tuple[str, str] | None:
         """Return why a resolved value is wrong, and what to write; None where it is right."""
         kind = spec.get("type", "str")
         if kind not in TYPES:
@@ -266,7 +449,7 @@ class Inspector:
             fix = "leave it out to have the default" if "default" in spec else ""
             return f"is {what}, must be {words}", fix
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
-            return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind)
+            return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind, name)
         if isinstance(value, list | dict):
             return ("is empty and required", "") if spec.get("required") and not value else None
         if (choices := spec.get("choices")) and value not in choices:
@@ -309,15 +492,90 @@ class Inspector:
             why = f"refers to {missing[1]}, which is not defined"
             if missing[1].startswith("vault_"):
                 fix = "run playbooks/secrets.yml for this inventory"
+        elif empty := EMPTY_GROUP.search(str(error)):
+            why = f"needs a host in the group {empty[1]}, which has none"
+            fix = f"name one in the group {empty[1]}, or write here where the service is"
         elif not is_secret(spec):
             why = f"{why}: {NOISE.sub('', str(error))}"
         self._add(variable, why, where, fix)
 
 
+class Remembered(dict[str, Any]):
+    """The variables of a host as others see them through hostvars: each is resolved once."""
+
+    def __init__(self, variables: Mapping[str, Any], loader: DataLoader) -> None:
+        """Take the host's variables."""
+        super().__init__(variables)
+        self._templar = Templar(loader, dict(variables))
+        self._resolved: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a variable, resolved."""
+        if name not in self._resolved:
+            self._resolved[name] = self._templar.template(super().__getitem__(name))
+        return self._resolved[name]
+
+
+class Hosts:
+    """The variables of all hosts as a role's tasks see them.
+
+    Ansible puts a host's variables together whenever somebody asks for one of them. Where each of a hundred hosts asks
+    for the addresses of all others, that is all that it does.
+    """
+
+    def __init__(self, variables: Mapping[str, Any], loader: DataLoader) -> None:
+        """Take what the task itself is given, which is for one of the hosts."""
+        self._known: HostVars = variables["hostvars"]
+        self._loader = loader
+        self._raw: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, Remembered] = {}
+        self._roles: dict[tuple[Path, str], dict[str, Any]] = {}
+        own = self.raw(variables["inventory_hostname"])
+        # What belongs to the play and the role rather than to the host.
+        self._context = {name: value for name, value in variables.items() if name not in own}
+        self._hostvars = HostVars(self._known._inventory, self, loader)  # type: ignore[arg-type]
+        self._context["hostvars"] = self._hostvars
+
+    def raw(self, name: str) -> dict[str, Any]:
+        """Return what the inventory and the facts say of a host; those of one that was not asked are assumed."""
+        if name not in self._raw:
+            self._raw[name] = dict(self._known.raw_get(name))
+            self._raw[name]["ansible_facts"] = ASSUMED | self._raw[name].get("ansible_facts", {})
+        return self._raw[name]
+
+    def known_facts(self, name: str) -> dict[str, Any]:
+        """Return what a host has said of itself."""
+        facts: dict[str, Any] = self._known.raw_get(name).get("ansible_facts", {})
+        return facts
+
+    def get_vars(self, host: Any, include_hostvars: bool = False) -> Remembered:
+        """Return what hostvars shows of a host; HostVars asks for it as it would ask Ansible."""
+        if host.name not in self._seen:
+            self._seen[host.name] = Remembered(self.raw(host.name), self._loader)
+        return self._seen[host.name]
+
+    def variables(self, name: str, *roles: Path) -> dict[str, Any]:
+        """Return all variables of a host, with the defaults and the internal variables of roles."""
+        defaults: dict[str, Any] = {}
+        internal: dict[str, Any] = {}
+        for role in roles:
+            defaults |= self._of_role(role, "defaults")
+            internal |= self._of_role(role, "vars")
+        return defaults | self._context | internal | self.raw(name)
+
+    def _of_role(self, role: Path, kind: str) -> dict[str, Any]:
+        if (role, kind) not in self._roles:
+            path = role / kind / "main.yml"
+            found = self._loader.load_from_file(str(path), trusted_as_template=True) if path.exists() else {}
+            self._roles[role, kind] = found or {}
+        return self._roles[role, kind]
+
+
 class ActionModule(ActionBase):
-    """Collect the faults of a role's variables on this host."""
+    """Collect the faults of a role's variables on all hosts of the play."""
 
     _requires_connection = False
+    BYPASS_HOST_LOOP = True
 
     @classmethod
     def finalize_task_arg(cls, name: str, value: Any, templar: TemplateEngine, context: Any) -> Any:
@@ -325,7 +583,7 @@ class ActionModule(ActionBase):
         return value if name == "checks" else super().finalize_task_arg(name, value, templar, context)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the host's faults so far, with those of this role, as a fact."""
+        """Return the faults so far, with those of this role, as a fact."""
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         _, arguments = self.validate_argument_spec(
@@ -335,7 +593,7 @@ class ActionModule(ActionBase):
             }
         )
         role = arguments["role"]
-        path = self._find_role(role)
+        path = self.find_role(role)
         try:
             specification = self._loader.load_from_file(str(path / "meta/argument_specs.yml"))
             options = specification["argument_specs"]["main"]["options"]
@@ -343,24 +601,19 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{path}/meta/argument_specs.yml has no options of 'main'") from error
 
         roles = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
-        inspector = Inspector(role, roles, options or {}, variables, self._templar)
-        inspector.inspect_options()
-        inspector.inspect_names()
-        inspector.inspect_checks(arguments["checks"])
+        hosts = Hosts(variables, self._loader)
+        outcomes = Outcomes()
+        faults = []
+        for host in variables["ansible_play_hosts"]:
+            own = hosts.variables(host, path)
+            inspector = Inspector(role, roles, options or {}, own, Templar(self._loader, dict(own)), outcomes)
+            inspector.inspect_options()
+            inspector.inspect_names()
+            inspector.inspect_checks(arguments["checks"])
+            faults += [(host, fault) for fault in inspector.faults]
+        return result | {"changed": False, "faults": len(faults)} | keep(variables, role, faults)
 
-        # The name of this run's temporary folder tells its faults from those of an earlier run, which a
-        # persistent cache of facts would bring back.
-        run = os.path.basename(C.DEFAULT_LOCAL_TMP)
-        host = variables["inventory_hostname"]
-        others = [
-            fault
-            for fault in variables.get("ansible_facts", {}).get(FACT, [])
-            if fault["run"] == run and fault["role"] != role
-        ]
-        faults = [{"run": run, "host": host, "role": role, **asdict(fault)} for fault in inspector.faults]
-        return result | {"changed": False, "faults": len(faults), "ansible_facts": {FACT: others + faults}}
-
-    def _find_role(self, role: str) -> Path:
+    def find_role(self, role: str) -> Path:
         """Return the folder of a role: beside the one that this task is in, or on Ansible's path."""
         own = self._task._role
         folders = [os.path.dirname(own._role_path)] if own else C.DEFAULT_ROLES_PATH

@@ -16,6 +16,8 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
 FACT = "__preflight_faults"
+# Faults of the inventory as a whole, and of hosts that do not answer.
+NO_ROLES = ("", "inventory", "topology")
 LABELS = {"value": "value", "why": "why", "fix": "what to do", "where": "written in"}
 
 
@@ -30,7 +32,11 @@ def write_report(faults: list[dict[str, str]], hosts: int) -> list[str]:
     paragraphs = []
     for number, ((variable, role, *texts), names) in enumerate(grouped.items(), start=1):
         on = "all hosts" if len(names) == hosts > 1 else ", ".join(names)
-        lines = [f"{number}. {variable or 'the host'}  (role {role}, on {on})"]
+        whose = "" if role in NO_ROLES else f"role {role}, "
+        if names == [""]:  # no host's
+            lines = [f"{number}. {f'{variable}  (the inventory)' if variable else 'the control node'}"]
+        else:
+            lines = [f"{number}. {variable or 'the host'}  ({whose}on {on})"]
         for label, text in zip(LABELS.values(), texts, strict=True):
             if text:
                 lines += textwrap.wrap(

@@ -12,6 +12,7 @@ calls it before they are known to be sound, and the deploy key must be in no tas
 - `archive`: a .tar.gz of the tree, removed when Ansible ends;
 - `description`: where it came from, in words for the log; `commit`, `files`, `size`;
 - `missing`: what the other variables name in the source and is not in it;
+- `unlocked`: the requirements that come without a hash;
 - `run`: a name for this run, which no other has.
 
 The first host that asks does the work; the others of the run get what it found, even if the source changes meanwhile.
@@ -197,6 +198,7 @@ class Found:
     files: int
     size: int
     missing: list[str]
+    unlocked: list[str]
 
 
 def split_credentials(url: str) -> tuple[str, str, str]:
@@ -475,6 +477,24 @@ def find_missing(wanted: Wanted, paths: set[str]) -> list[str]:
     return missing
 
 
+def find_unlocked(wanted: Wanted, folder: Path) -> list[str]:
+    """Return the requirements that are not held to a hash, each with the file that names it."""
+    unlocked = []
+    for name in wanted.requirements:
+        if name.endswith(".toml") and not name.endswith("pylock.toml"):
+            unlocked.append(f"what {name} names")
+        elif not name.endswith((".toml", ".lock")):
+            try:
+                text = (folder / inside(wanted.directory or ".") / name).read_text(encoding="utf-8", errors="replace")
+            except (OSError, SourceError):
+                continue  # it is missing, which is told as such
+            for line in re.sub(r"\\\r?\n", " ", text).splitlines():
+                requirement = line.split(" #")[0].strip()
+                if requirement and not requirement.startswith(("#", "-")) and "--hash=" not in requirement:
+                    unlocked.append(f"{requirement} ({name})")
+    return unlocked
+
+
 def get_source(wanted: Wanted, key: str, cache: Path) -> Found:
     """Get the source as an archive in Ansible's own temporary folder."""
     commit, description = "", wanted.address
@@ -517,7 +537,8 @@ def get_source(wanted: Wanted, key: str, cache: Path) -> Found:
         except OSError as error:
             raise SourceError("source", f"the source {description} cannot be read: {error}") from error
         missing = find_missing(wanted, set(paths))
-    return Found(digest, archive, description, commit, len(paths), os.path.getsize(archive), missing)
+        unlocked = find_unlocked(wanted, folder)
+    return Found(digest, archive, description, commit, len(paths), os.path.getsize(archive), missing, unlocked)
 
 
 def get_source_once(wanted: Wanted, key: str, cache: Path) -> Found:
@@ -542,7 +563,15 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(argument_spec={"refuse": {"type": "bool", "default": True}})
         run = os.path.basename(C.DEFAULT_LOCAL_TMP)
-        nothing = {"changed": False, "error": "", "variable": "", "missing": [], "description": "", "run": run}
+        nothing = {
+            "changed": False,
+            "error": "",
+            "variable": "",
+            "missing": [],
+            "unlocked": [],
+            "description": "",
+            "run": run,
+        }
         try:
             wanted, key = self._read(task_vars or {})
         except (AnsibleError, TypeError, KeyError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Filters that write values in the form their reader wants: PostgreSQL, systemd, a URL."""
+"""Filters that write values in the form their reader wants: PostgreSQL, systemd, a URL; and one for lists of hosts."""
 
 from __future__ import annotations
 
@@ -125,14 +125,16 @@ def url_quote(text: str) -> str:
     return quote(text, safe="")
 
 
+def kept_in(items: list[str], others: list[str]) -> list[str]:
+    """Return the items that are among others, in their order; select('in', others) looks at all others for each."""
+    known = set(others)
+    return [item for item in items if item in known]
+
+
 class FilterModule:
     """Names the filters to Ansible."""
 
-    def filters(self) -> dict[str, Callable[..., str]]:
+    def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {
-            "scram_sha256": scram_sha256,
-            "environment_file": environment_file,
-            "unit_settings": unit_settings,
-            "url_quote": url_quote,
-        }
+        functions = (scram_sha256, environment_file, unit_settings, url_quote, kept_in)
+        return {function.__name__: function for function in functions}

@@ -1,0 +1,270 @@
+"""Hold the inventory as a whole to what can work: what no role can see of its own variables.
+
+    preflight_inventory:
+
+It runs once for all hosts, opens no connection, and adds to preflight's faults:
+
+- two hosts of one address; clocks that differ; ports that something else holds;
+- secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
+- what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
+- another ansible-core than the project is made for, and collections that are missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from ansible._internal._datatag._tags import Origin
+from ansible.errors import AnsibleError
+from ansible.plugins.loader import action_loader
+from ansible.release import __version__ as ansible_version
+from ansible.template import Templar
+from ansible.utils.display import Display
+
+Preflight = action_loader.get("preflight", class_only=True)
+preflight = sys.modules[Preflight.__module__]
+Plan = action_loader.get("capacity_plan", class_only=True)
+plan = sys.modules[Plan.__module__]
+
+ANSIBLE = "2.19"
+COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
+SKEW_SECONDS = 30
+# By the first word of a service's name: whose processes hold its port.
+HOLDERS = {
+    "PostgreSQL": ("postgres",),
+    "Redis": ("redis-server",),
+    "gunicorn": ("systemd", "gunicorn", "python"),
+    "Nginx": ("nginx",),
+    "PgBouncer": ("pgbouncer",),
+}
+SECRET_NAME = re.compile(r"(^|_)(PASSWORD|SECRET|SECRET_KEY|TOKEN|PASSPHRASE)$")
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+Fault = preflight.Fault
+# A fault, and the host that has it.
+Found = Iterator[tuple[str, Any]]
+
+
+def yaml_traps(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Yield what YAML reads otherwise than it looks, as line, name, why and what to write."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for document in yaml.compose_all(text.encode(), Loader=loader):
+        if document is not None:
+            yield from node_traps(document, "")
+
+
+def node_traps(node: yaml.Node, name: str) -> Iterator[tuple[int, str, str, str]]:
+    """Yield the traps in a node and in what is below it."""
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            own = str(key.value)
+            at = key.start_mark.line + 1
+            if own in lines and own != "<<":
+                yield at, own, f"stands in line {lines[own]} already; YAML takes the last, and forgets the first", ""
+            lines[own] = at
+            if key.tag.rpartition(":")[2] == "bool":
+                yield (
+                    at,
+                    own,
+                    f"is a key that YAML reads as {own.lower() in ('yes', 'on', 'true', 'y')}",
+                    f'write "{own}"',
+                )
+            yield from node_traps(value, own)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from node_traps(part, name)
+    elif isinstance(node, yaml.ScalarNode) and not node.style:
+        text, kind = str(node.value), node.tag.rpartition(":")[2]
+        if kind == "int" and re.fullmatch(r"[-+]?0[0-7_]+", text):
+            yield (
+                line,
+                name,
+                f"{text} is octal for YAML, which reads {int(text.replace('_', ''), 8)}",
+                f'write "{text}"',
+            )
+        elif kind in ("int", "float") and ":" in text:
+            yield line, name, f"{text} counts in sixties for YAML, which reads another number", f'write "{text}"'
+        elif kind == "str" and NUMBER.fullmatch(text):
+            yield line, name, f"{text} is text for YAML, not a number", f"write {float(text):.12g}"
+
+
+def files_of(sources: list[str]) -> list[Path]:
+    """Return the files of inventories that are YAML: the hosts, and what is in group_vars and host_vars."""
+    found: dict[Path, None] = {}
+    for source in map(Path, sources):
+        folder = source if source.is_dir() else source.parent
+        hosts = [path for path in folder.iterdir() if path.is_file()] if source.is_dir() else [source]
+        below = [
+            Path(place, name)
+            for kind in ("group_vars", "host_vars")
+            for place, _, names in os.walk(folder / kind)
+            for name in names
+        ]
+        for path in sorted(hosts) + sorted(below):
+            if path.suffix in (".yml", ".yaml", ".json") and path.is_file():
+                found[path] = None
+    return list(found)
+
+
+def is_encrypted(path: str) -> bool:
+    """Tell whether a file is a vault; one that cannot be read is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(14) == b"$ANSIBLE_VAULT"
+    except OSError:
+        return False
+
+
+def address_faults(addresses: Mapping[str, str]) -> Found:
+    """Yield the hosts that have one address."""
+    for address, count in Counter(addresses.values()).items():
+        if count > 1:
+            names = [name for name, own in addresses.items() if own == address]
+            why = f"{address} is the address of {' and of '.join(names)}"
+            for name in names:
+                yield name, Fault("ansible_host", why, fix="give each host its own, or be one host in several groups")
+
+
+def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
+    """Yield the hosts whose clock differs from most others'; how long the question took is granted."""
+    offsets = {
+        name: (found["preflight_clock_offset"], found["preflight_clock_error"])
+        for name, found in facts.items()
+        if "preflight_clock_offset" in found
+    }
+    if len(offsets) < 2:
+        return
+    usual = median(offset for offset, _ in offsets.values())
+    spread = max(offset for offset, _ in offsets.values()) - min(offset for offset, _ in offsets.values())
+    for name, (offset, error) in offsets.items():
+        # Of two hosts nobody knows which is right: both are told.
+        if abs(offset - usual) - error > SKEW_SECONDS or (len(offsets) == 2 and spread - 2 * error > SKEW_SECONDS):
+            other = max(offsets, key=lambda one: abs(offsets[one][0] - offset))
+            now = datetime.now(UTC).timestamp()
+            here, there = (
+                datetime.fromtimestamp(now + seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+                for seconds in (offset, offsets[other][0])
+            )
+            why = f"its clock says {here} UTC when that of {other} says {there}; more than {SKEW_SECONDS} s apart"
+            yield name, Fault("", why, fix="let a time service run there, as systemd-timesyncd")
+
+
+def port_faults(name: str, ports: Mapping[str, int], listening: Mapping[str, list[str]]) -> Found:
+    """Yield the ports of a host's services that something else holds."""
+    for service, port in ports.items():
+        holders = HOLDERS.get(service.split()[0], ())
+        foreign = [one for one in listening.get(str(port), []) if not one.startswith(holders)]
+        if foreign:
+            why = f"port {port}, which {service} needs, is held by {', '.join(foreign)}"
+            yield name, Fault("", why, fix="stop it, or give the service another port")
+
+
+def tool_faults(version: str, collections: tuple[str, ...]) -> Iterator[Any]:
+    """Yield what is wrong with the tools of the control node."""
+    if version.split(".")[:2] != ANSIBLE.split("."):
+        why = f"ansible-core is {version}; Slipway is made for {ANSIBLE}"
+        yield Fault("", why, fix="make bootstrap, and . .venv/bin/activate")
+    for collection in collections:
+        try:
+            known = importlib.util.find_spec(f"ansible_collections.{collection}") is not None
+        except ModuleNotFoundError:
+            known = False
+        if not known:
+            yield Fault("", f"the collection {collection} is missing", fix="make bootstrap, and . .venv/bin/activate")
+
+
+class ActionModule(Preflight):
+    """Look at the inventory as a whole."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return the faults so far, with those of the inventory, as a fact."""
+        result = super(Preflight, self).run(tmp, task_vars)
+        variables = task_vars or {}
+        self.validate_argument_spec(argument_spec={})
+        hosts = preflight.Hosts(variables, self._loader)
+        names = variables["ansible_play_hosts_all"]
+        facts = {name: hosts.known_facts(name) for name in names}
+        outcomes = preflight.Outcomes()
+        addresses: dict[str, str] = {}
+        faults: list[tuple[str, Any]] = []
+        for name in names:
+            own = hosts.variables(name)
+            read = plan.Reader(own, Templar(self._loader, own), outcomes)
+            roles = [self.find_role(plan.ROLES[kind]) for kind in read("topology_kinds", [])]
+            own = hosts.variables(name, *roles)
+            read = plan.Reader(own, Templar(self._loader, own), outcomes)
+            if address := read("topology_address", ""):
+                addresses[name] = address
+            ports = plan.ports_of(read, read("topology_kinds", []))
+            faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
+            faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read)]
+        faults += address_faults(addresses)
+        faults += clock_faults(facts)
+        everybody = [
+            *self._traps(variables.get("ansible_inventory_sources", [])),
+            *tool_faults(ansible_version, COLLECTIONS),
+        ]
+        faults += [("", fault) for fault in everybody]
+        return result | {"changed": False, "faults": len(faults)} | preflight.keep(variables, "inventory", faults)
+
+    def _traps(self, sources: list[str]) -> Iterator[Any]:
+        for path in files_of(sources):
+            try:
+                text = self._loader.get_text_file_contents(str(path))
+                for line, name, why, fix in yaml_traps(text):
+                    yield Fault(name, why, fix=fix, where=preflight.place(str(path), line))
+            except (AnsibleError, yaml.YAMLError):
+                continue  # Ansible reads the file too, and says what is wrong with it
+
+    def _plain_secrets(self, variables: Mapping[str, Any], read: Any) -> Iterator[Any]:
+        """Yield the secrets that a file of the inventory has as plain text."""
+        policy = read("topology_plain_secrets", "refuse")
+        if policy == "allow":
+            return
+        environment = variables.get("django_app_environment")
+        inside = {
+            f"django_app_environment.{name}": value
+            for name, value in (environment.items() if isinstance(environment, Mapping) else ())
+            if isinstance(name, str) and SECRET_NAME.search(name)
+        }
+        secret = self._secret_names()
+        own = {name: value for name, value in variables.items() if str(name).startswith("vault_") or name in secret}
+        folder = os.path.realpath(str(variables.get("inventory_dir") or "/nonexistent"))
+        for name, value in {**own, **inside}.items():
+            tag = Origin.get_tag(value)
+            if not isinstance(value, str) or not value.strip() or "{{" in value or tag is None or not tag.path:
+                continue
+            # What is given with -e is somebody's own file, and gone when the run is.
+            if not os.path.realpath(tag.path).startswith(f"{folder}/") or is_encrypted(tag.path):
+                continue
+            fault = Fault(
+                name,
+                "is a secret, and stands there as plain text",
+                fix="encrypt the file with ansible-vault, or set topology_plain_secrets: warn",
+                where=preflight.origin(value),
+            )
+            if policy == "warn":
+                Display().warning(f"{fault.where}: {name} {fault.why}")
+            else:
+                yield fault
+
+    def _secret_names(self) -> set[str]:
+        """Return the options of all roles that are secrets."""
+        if not hasattr(self, "_secrets"):
+            self._secrets: set[str] = set()
+            for path in self.find_role("base").parent.glob("*/meta/argument_specs.yml"):
+                specification = self._loader.load_from_file(str(path))
+                options = specification["argument_specs"]["main"].get("options") or {}
+                self._secrets |= {name for name, spec in options.items() if spec.get("no_log")}
+        return self._secrets

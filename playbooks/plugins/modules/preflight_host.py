@@ -1,0 +1,79 @@
+#!/usr/bin/python
+"""Tell what a host has left and who listens on it, as facts, without changing anything.
+
+    preflight_host:
+
+- `preflight_disk_mb`: MiB that are free on the fullest of the filesystems that the services write to;
+- `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
+- `preflight_clock`: the seconds since 1970;
+- `preflight_user`: the number of the user who asked, 0 for root.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
+LISTEN = "0A"
+
+
+def target(handle: Path) -> str:
+    """Return what an open file of a process is; nothing when it is closed meanwhile."""
+    try:
+        return os.readlink(handle)
+    except FileNotFoundError:
+        return ""
+
+
+def listeners() -> dict[str, list[str]]:
+    """Return the names and pids of the processes that listen, by port."""
+    ports: dict[str, str] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue  # a host without IPv6
+        for line in lines:
+            cells = line.split()
+            if cells[3] == LISTEN:
+                ports[f"socket:[{cells[9]}]"] = str(int(cells[1].rpartition(":")[2], 16))
+    found: dict[str, set[str]] = {port: set() for port in ports.values()}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            sockets = set(filter(None, map(target, (process / "fd").iterdir())))
+            name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            continue  # it has ended meanwhile, or is not ours to look at
+        for socket in sockets & ports.keys():
+            found[ports[socket]].add(f"{name} (pid {process.name})")
+    return {port: sorted(names) for port, names in found.items()}
+
+
+def free_mb(folder: str) -> int:
+    """Return the MiB that are free on the filesystem of a folder, or of the one that it will be made in."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize // 2**20
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module.exit_json(
+        changed=False,
+        ansible_facts={
+            "preflight_disk_mb": min(map(free_mb, FOLDERS)),
+            "preflight_ports": listeners(),
+            "preflight_clock": time.time(),
+            "preflight_user": os.geteuid(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
