@@ -67,10 +67,10 @@ def test_weak_algorithms_are_refused(host: Host, weak: str) -> None:
     # From the host itself, so that it is not this machine's address that sshd makes wait. A cipher that brings its own
     # message authentication would leave none to agree on.
     plain = "-o Ciphers=aes128-ctr" if weak.startswith("MACs") else ""
-    answer = host.run(
-        f"ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o {weak} {plain} nobody@127.0.0.1 true"
-    )
-    assert answer.rc == 255 and "no matching" in answer.stderr, answer.stderr
+    options = f"-F none -o BatchMode=yes -o StrictHostKeyChecking=no -o {weak} {plain}"
+    # ssh ends with 255, which testinfra would take for its own connection's.
+    answer = host.run(f"ssh {options} nobody@127.0.0.1 true || true")
+    assert "no matching" in answer.stderr, answer.stderr
 
 
 @pytest.mark.parametrize(
