@@ -30,10 +30,9 @@ def work_on(seen: dict[str, Any], reboot: bool) -> list[str]:
 
 
 class ActionModule(ActionBase):
-    """Show the plan once, and return it."""
+    """Show the plan, and return it: for a task that is run once, so that all hosts know it."""
 
     _requires_connection = False
-    BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the hosts to patch."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_tls import client_words
+from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.release_store import releases_in_use
 from ansible.module_utils.site_units import is_of_site
 from ansible.module_utils.slots import all_services
@@ -131,8 +131,7 @@ class Host:
         redis = self._module.params["redis"]
         if not redis:
             return None
-        command = ["redis-cli", "-h", redis["address"], "-p", str(redis["port"]), "-n", "1", "--user", redis["user"]]
-        command += ["--no-auth-warning", *client_words("broker")]
+        command = [*redis_cli("broker", redis["address"], redis["port"], redis["user"]), "-n", "1"]
         password = {"REDISCLI_AUTH": redis["password"]}
         cursor, names = "0", []
         while True:

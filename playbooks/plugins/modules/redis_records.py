@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_tls import certificates
+from ansible.module_utils.redis_cli import certificates
 
 DOCUMENTATION = r"""
 module: redis_records

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_tls import client_words
+from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.systemd_unit import Systemd
 
 DOCUMENTATION = r"""
@@ -31,14 +31,13 @@ class Instance:
     def __init__(self, module: AnsibleModule, name: str, port: int) -> None:
         self.module = module
         self.name = name
-        self.command = ["redis-cli", "-h", module.params["address"], "-p", str(port), "--user", module.params["admin"]]
-        self.command += client_words(name)
+        self.command = redis_cli(name, module.params["address"], port, module.params["admin"])
         self.password: str | None = None
 
     def ask(self, lines: list[str], password: str | None = None) -> list[str]:
         """Return what Redis answers to commands."""
         _, out, err = self.module.run_command(
-            [*self.command, "--no-auth-warning"],
+            self.command,
             data="\n".join(lines) + "\n",
             environ_update={"REDISCLI_AUTH": password or self.password or ""},
         )
