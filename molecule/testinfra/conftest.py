@@ -85,6 +85,12 @@ def meant_for(item: pytest.Item, inventory: str) -> set[str]:
     return found
 
 
+def site_of(item: pytest.Item, inventory: str) -> Servers | None:
+    """Return the hosts of the site that a test is about, if it is about one."""
+    host = item.callspec.params.get("_testinfra_host") if hasattr(item, "callspec") else None
+    return Servers.around(inventory, host.backend.host) if host else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave each test to the hosts it is meant for; run what kills or restarts something after all that only looks."""
@@ -108,6 +114,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "\n".join(["not on the hosts they are meant for:", *(case for case in lost if lost[case])])
         )
     config.hook.pytest_deselected(items=others)
+    for item in kept:
+        # Sites know nothing of each other: their tests may run side by side, those of one site one after the other.
+        if config.pluginmanager.hasplugin("xdist") and (
+            servers := site_of(item, config.getoption("ansible_inventory"))
+        ):
+            item.add_marker(pytest.mark.xdist_group(servers.all[0]))
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
 

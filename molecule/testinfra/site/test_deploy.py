@@ -1,11 +1,12 @@
-"""A change on a host that serves: no request fails, and what was changed by hand is put right."""
+"""A change on a site that serves: no request fails, and what was changed by hand is put right."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
-from conftest import APP, Site, Visitors, journal, live_unit, main_pid, recap, wait_until
+from conftest import APP, Servers, Site, Visitors, journal, live_unit, main_pid, recap, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app"]
@@ -13,44 +14,32 @@ testinfra_hosts = ["ansible://app"]
 pytestmark = [pytest.mark.disruptive, pytest.mark.runs_on("app", first=True, site=0)]
 
 
-@pytest.fixture
-def deploy(site_playbook: Callable) -> Callable[..., str]:
-    """Return a function that deploys to the site with variables changed."""
-
-    def run(*variables: str) -> str:
-        extra = [word for variable in variables for word in ("--extra-vars", variable)]
-        result = site_playbook("deploy.yml", *extra)
+def test_change_fails_no_request(servers: Servers, site: Site, site_playbook: Callable) -> None:
+    """Another number of workers and other classes of them, one after the other, and back to what the inventory says."""
+    slots = [live_slots(servers)]
+    for variables, said in (
+        ({"gunicorn_workers": 3}, "Using worker: sync"),
+        ({"gunicorn_worker_class": "gthread", "gunicorn_threads": 4}, "Using worker: gthread"),
+        ({"gunicorn_worker_class": "gevent"}, "Using worker: gevent"),
+        ({}, "Using worker: sync"),
+    ):
+        with Visitors(site) as visitors:
+            result = site_playbook("deploy.yml", "--extra-vars", json.dumps(variables))
         assert result.returncode == 0, result.stdout[-4000:]
-        return result.stdout
-
-    return run
-
-
-def test_change_fails_no_request(host: Host, site: Site, deploy: Callable[..., str]) -> None:
-    before = live_unit(host, "web")
-    with Visitors(site) as visitors:
-        deploy('{"gunicorn_workers": 3}')
-        changed = live_unit(host, "web")
-        workers = host.check_output("pgrep --count --parent %s", str(main_pid(host, changed)))
-        deploy()
-    assert changed != before and workers == "3"
-    assert live_unit(host, "web") == before
-    assert host.run("systemctl is-active %s", changed).stdout.strip() == "inactive"
-    assert len(visitors.answers) > 40 and set(visitors.answers) == {"200"}
-
-
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
-def test_other_classes_of_workers_serve(host: Host, site: Site, site_playbook: Callable, worker_class: str) -> None:
-    wanted = (
-        f'{{"gunicorn_worker_class": "{worker_class}", "gunicorn_threads": {4 if worker_class == "gthread" else 1}}}'
-    )
-    result = site_playbook("deploy.yml", "--extra-vars", wanted)
-    try:
-        assert result.returncode == 0, result.stdout[-4000:]
-        assert f"Using worker: {worker_class}" in journal(host, live_unit(host, "web"), 100)
+        assert len(visitors.answers) > 20 and set(visitors.answers) == {"200"}
+        slots.append(live_slots(servers))
+        for server, before, now in zip(servers.of("app"), *slots[-2:], strict=True):
+            assert now != before and said in journal(server, now, 100)
+            assert server.run("systemctl is-active %s", before).stdout.strip() == "inactive"
+            workers = server.check_output("pgrep --count --parent %s", str(main_pid(server, now)))
+            assert workers == "3" or "gunicorn_workers" not in variables
         assert all(site.answers() for _ in range(5))
-    finally:
-        assert site_playbook("deploy.yml").returncode == 0
+    assert slots[0] == slots[-1]
+
+
+def live_slots(servers: Servers) -> list[str]:
+    """Return the unit of gunicorn that serves on each host of the application."""
+    return [live_unit(server, "web") for server in servers.of("app")]
 
 
 def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Site, site_playbook: Callable) -> None:
@@ -69,11 +58,12 @@ def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Sit
 
 
 def test_what_was_changed_by_hand_is_put_right(
-    host: Host, edge_host: Host, worker_host: Host, site: Site, site_playbook: Callable
+    host: Host, servers: Servers, edge_host: Host, site: Site, site_playbook: Callable
 ) -> None:
+    beat_host = servers.first("worker")
     edge_host.check_output("echo '# by hand' >>/etc/nginx/conf.d/slipway.conf")
     edge_host.check_output("rm /srv/%s/static/site.css*", APP)
-    worker_host.check_output("systemctl stop %s-celery-beat", APP)
+    beat_host.check_output("systemctl stop %s-celery-beat", APP)
     host.check_output("chmod 644 /etc/%s/app.env", APP)
     # Nginx knows for some seconds what it has opened.
     wait_until(lambda: site.get("/static/site.css").status_code == 404, 30, "the end of a file")
@@ -81,7 +71,7 @@ def test_what_was_changed_by_hand_is_put_right(
     assert result.returncode == 0, result.stdout[-4000:]
     assert "by hand" not in edge_host.file("/etc/nginx/conf.d/slipway.conf").content_string
     assert site.get("/static/site.css").status_code == 200
-    assert worker_host.run("systemctl is-active %s", live_unit(worker_host, "celery-beat")).stdout.strip() == "active"
+    assert beat_host.run("systemctl is-active %s", live_unit(beat_host, "celery-beat")).stdout.strip() == "active"
     assert host.file(f"/etc/{APP}/app.env").mode == 0o640
     again = site_playbook("site.yml")
     assert again.returncode == 0, again.stdout[-4000:]
