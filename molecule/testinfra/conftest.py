@@ -18,7 +18,7 @@ import pytest
 import requests
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import get_file_vault_secret
-from testinfra import get_host
+from testinfra import get_host, get_hosts
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
 

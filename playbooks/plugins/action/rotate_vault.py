@@ -78,6 +78,7 @@ class ActionModule(VaultSecrets):
                     "options": {
                         "name": {"type": "str", "required": True},
                         "length": {"type": "int", "default": 32},
+                        "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
                         "keep": {"type": "bool", "default": False},
                         "rotate": {"type": "str", "default": ""},
                     },
@@ -124,7 +125,7 @@ class ActionModule(VaultSecrets):
                 raise AnsibleActionFail(f"{path} has no {name}: run playbooks/secrets.yml for this inventory")
             if self._parse(f"{name}: {lines.value(name)}", path) != {name: after[name]}:
                 raise AnsibleActionFail(f"{name} in {path} cannot be moved: write it on one line")
-            new = self.generate(secret["length"])
+            new = self.generate(secret["kind"], secret["length"])
             put(coming, new, f'"{new}"')
         if coming not in after:
             return False
