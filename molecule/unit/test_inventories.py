@@ -43,6 +43,10 @@ def test_what_is_decided_for_many_hosts_is_what_is_decided_for_one() -> None:
     assert {name: value for name, value in many.items() if name not in ("django_app_media", "base_app_uid")} == one
 
 
+# Hosts that nobody can ask, and a vault file that was not encrypted.
+NOT_THERE = {"topology_offline": True, "topology_plain_secrets": "allow"}
+
+
 @pytest.fixture
 def copied(tmp_path: Path, inventories: Path) -> Path:
     """Return a copy as the documents say, alone in a folder of its own, with secrets."""
@@ -73,7 +77,7 @@ def test_inventory_of_many_hosts_can_be_copied_alone(
     tmp_path: Path, copied: Path, run_playbook: Callable[..., Any]
 ) -> None:
     assert not [path for path in copied.rglob("*") if path.is_symlink()]
-    source = ("-e", f"django_app_source={tmp_path}/app")
+    source = ("-e", f"django_app_source={tmp_path}/app", "-e", json.dumps(NOT_THERE))
     done = preflight(run_playbook, tmp_path, "-i", copied, *source)
     assert done.returncode == 0, done.stdout + done.stderr
     refused = preflight(run_playbook, tmp_path, "-i", copied, *source, "-e", "django_app_media=local")

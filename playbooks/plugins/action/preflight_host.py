@@ -4,7 +4,7 @@
       ask: "{{ not topology_offline }}"
       stated: [topology_cores, topology_memory_mb]   # optional: a host whose variables say all these is not asked
 
-It gathers the facts that roles read, and those of the module of the same name. A host that cannot be reached, or does not
+It gathers the facts that roles read, and those of preflight_facts. A host that cannot be reached, or does not
 let us become root, does not end the run here: preflight_report tells all such hosts together, with what is wrong
 elsewhere. The fact `preflight_reached` says whether a host answered; there is none where it was not asked.
 """
@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
 
     def _gather(self, variables: dict[str, Any]) -> dict[str, Any]:
         before = time.time()
-        facts = self._ask("preflight_host", {}, variables)
+        facts = self._ask("preflight_facts", {}, variables)
         after = time.time()
         # Against this machine's clock, as hosts are asked one after the other; what the way took is not known.
         facts["preflight_clock_offset"] = facts["preflight_clock"] - (before + after) / 2

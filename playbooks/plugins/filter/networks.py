@@ -62,7 +62,8 @@ def open_to_all(openings: Iterable[Mapping[str, Any]], private_ports: Iterable[i
             continue
         # Two halves of the world are the world.
         if any(one.endswith("/0") for version in (4, 6) for one in networks(opening["sources"], version)):
-            found += [f"{port} ({opening['name']})" for port in private_ports if ports[0] <= port <= ports[1]]
+            known = (port for port in private_ports if isinstance(port, int))
+            found += [f"{port} ({opening['name']})" for port in known if ports[0] <= port <= ports[1]]
     return found
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 """Tell what a host has left and who listens on it, as facts, without changing anything.
 
-    preflight_host:
+    preflight_facts:
 
 - `preflight_disk_mb`: MiB that are free on the fullest of the filesystems that the services write to;
 - `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
