@@ -35,9 +35,11 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Faults:
 
     def faults(db1: dict[str, Any], db2: dict[str, Any], primary: str = "db1", **changed: Any) -> list[Any]:
         base = {"version": 15, "managed": True, "other_clusters": []}
-        members = {"db1": base | db1, "db2": base | db2}
+        members = {"db1": db1 and base | db1, "db2": db2 and base | db2}
         found = []
         for name, other in (("db1", "db2"), ("db2", "db1")):
+            if not members[name]:
+                continue  # not asked, as --limit leaves it out
             variables = {
                 "ansible_facts": facts("12") | {"slipway_postgresql": members[name]},
                 "postgresql_members": members,
@@ -60,6 +62,8 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Faults:
         (PRIMARY, BARE, {}),
         (PRIMARY, FRESH, {}),
         (PRIMARY, REPLICA, {}),
+        ({}, REPLICA, {}),
+        (PRIMARY, {}, {}),
         # The primary of before, which is to follow; as it was left, and as a promotion leaves it.
         (PRIMARY, PROMOTED, {"primary": "db2"}),
         (FENCED, PROMOTED, {"primary": "db2"}),

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import APP, Playbooks, recap, wait_until
@@ -20,6 +21,19 @@ ASK = """
 import psycopg, sys
 with psycopg.connect(sys.argv[1], connect_timeout=5, autocommit=True) as connection:
     print(connection.execute(sys.argv[2]).fetchall())
+"""
+# Rows, one by one, until the server goes away; then how many it has acknowledged.
+WRITE_ON = """
+import psycopg, sys, time
+rows = 0
+try:
+    with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+        while True:
+            connection.execute("INSERT INTO ledger VALUES (%s)", [f"row {rows + 1}"])
+            rows += 1
+            time.sleep(0.01)
+except psycopg.Error:
+    print(rows)
 """
 WRITES = "from accounts.models import User; import uuid; User.objects.create(username=uuid.uuid4().hex[:20])"
 
@@ -41,6 +55,13 @@ def groups(playbook: Playbooks) -> dict[str, list[str]]:
 def primary(on: OnHost, groups: dict[str, list[str]]) -> Host:
     """Return the host that is the primary by the inventory: the first."""
     return on(groups["database"][0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ledger(primary: Host) -> None:
+    """Have a table for what is written."""
+    ask(primary, f"CREATE TABLE IF NOT EXISTS ledger (entry text); ALTER TABLE ledger OWNER TO {APP}; TRUNCATE ledger")
+    ask(primary, "INSERT INTO ledger VALUES ('replicated')")
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +121,6 @@ def caught_up(primary: Host, replica: Host) -> None:
 
 def test_replica_has_what_the_primary_has(primary: Host, replica: Host) -> None:
     assert [is_replica(primary), is_replica(replica)] == [False, True]
-    ask(primary, "CREATE TABLE IF NOT EXISTS ledger (entry text)")
-    ask(primary, "INSERT INTO ledger VALUES ('replicated')")
     caught_up(primary, replica)
     assert ask(replica, "SELECT DISTINCT entry FROM ledger WHERE entry = 'replicated'") == "replicated"
 
@@ -262,8 +281,16 @@ def test_promotion_and_the_way_back(
     assert not is_replica(primary)
 
     changed = ("-e", f"topology_database_primary={second}")
-    done = playbook("promote.yml", "-e", f"host={second}", *changed)
-    assert done.returncode == 0, done.stdout[-6000:]
+    target = url(primary, APP, variable(primary, "vault_postgresql_password"))
+    words = ["/srv/%s/current/venv/bin/python -c %s %s", APP, WRITE_ON, target]
+    with ThreadPoolExecutor() as beside:
+        writer = beside.submit(lambda: reader.check_output(*words))
+        done = playbook("promote.yml", "-e", f"host={second}", *changed)
+        assert done.returncode == 0, done.stdout[-6000:]
+        acknowledged = int(writer.result())
+    assert acknowledged > 10
+    # The one that was not answered may be there as well.
+    assert int(ask(replica, "SELECT count(*) FROM ledger WHERE entry LIKE 'row %'")) in (acknowledged, acknowledged + 1)
     assert [is_replica(primary), is_replica(replica)] == [True, False]
     assert ask(replica, "SELECT count(*) FROM ledger WHERE entry = 'before'") == "1"
     assert works(reader)
