@@ -12,8 +12,8 @@ from rendering import USES, render
 from test_preflight import inspect_role
 
 ROLE = ROOT / "roles/hardening"
-HAS_KEY = {"__hardening_key": {"rc": 0, "stdout": "", "changed": False, "failed": False}}
-NO_KEY = {"__hardening_key": {"rc": 1, "stdout": "admin", "changed": False, "failed": False}}
+HAS_KEY = {"__hardening_login": {"found": True, "user": "admin", "changed": False, "failed": False}}
+NO_KEY = {"__hardening_login": {"found": False, "user": "admin", "changed": False, "failed": False}}
 
 
 @pytest.fixture
