@@ -177,6 +177,20 @@ def test_what_is_not_known_is_said(tmp_path: Path, run_playbook: Run) -> None:
         assert re.search(rf"\d\. {name}  \(on app1, app2, app3\)", done.stdout), done.stdout[-6000:]
 
 
+def test_plan_says_what_it_does_not_know(tmp_path: Path, run_playbook: Run) -> None:
+    bench.write(tmp_path / "many", 7)
+    (tmp_path / "many/group_vars/worker/hardware.json").unlink()
+    for offline, said in ((True, "topology_cores is not known"), (False, "cannot be reached: ")):
+        settings = f'{{"topology_offline": {str(offline).lower()}, "ansible_host": "127.0.0.1", "ansible_port": 1}}'
+        done = play(
+            run_playbook, "plan.yml", tmp_path / "many/hosts.json", "-e", settings, "-e", f"plan_file={tmp_path}/x"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"NOT KNOWN: worker1 {said}" in done.stdout, done.stdout
+        assert "What is known fits." in done.stdout and "It fits." not in done.stdout
+        assert "NOT KNOWN: app1" not in done.stdout, "it was said what that host has"
+
+
 def test_markup_in_a_name_is_text_on_the_page(tmp_path: Path, run_playbook: Run) -> None:
     bench.write(tmp_path / "many", 7, topology_address="<script>alert(1)</script>")
     page = tmp_path / "plan.html"
