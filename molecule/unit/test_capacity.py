@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -169,27 +168,6 @@ def test_preflight_asks_no_host_that_is_described(tmp_path: Path, run_playbook: 
     assert "unreachable=0" in done.stdout and "unreachable=1" not in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
-        ({"postgresql_max_connections": 30}, "= 35 connections, and 30 is the most there can be"),
-        ({"gunicorn_workers": 600}, "256 system + 90000 gunicorn (600 x 150)"),
-        ({"redis_broker_memory_mb": 20000}, "20000 Redis broker"),
-        ({"topology_disk_mb": 100}, "0.1 GiB are free"),
-        ({"redis_cache_port": 8081, "redis_broker_port": 8081}, "is the port of the broker too"),
-    ],
-    ids=str,
-)
-def test_preflight_refuses_what_does_not_fit(
-    tmp_path: Path, run_playbook: Run, variables: dict[str, Any], said: str
-) -> None:
-    bench.write(tmp_path / "many", 7)
-    (tmp_path / "wrong.json").write_text(json.dumps(variables), encoding="utf-8")
-    done = play(run_playbook, "preflight.yml", tmp_path / "many/hosts.json", "-e", f"@{tmp_path}/wrong.json")
-    assert done.returncode != 0
-    assert said in " ".join(done.stdout.split()), done.stdout[-6000:]
-
-
 def test_what_is_not_known_is_said(tmp_path: Path, run_playbook: Run) -> None:
     bench.write(tmp_path / "many", 7)
     (tmp_path / "many/group_vars/app/hardware.json").unlink()
@@ -197,6 +175,20 @@ def test_what_is_not_known_is_said(tmp_path: Path, run_playbook: Run) -> None:
     assert done.returncode != 0
     for name in ("topology_cores", "topology_memory_mb", "topology_disk_mb"):
         assert re.search(rf"\d\. {name}  \(on app1, app2, app3\)", done.stdout), done.stdout[-6000:]
+
+
+def test_plan_says_what_it_does_not_know(tmp_path: Path, run_playbook: Run) -> None:
+    bench.write(tmp_path / "many", 7)
+    (tmp_path / "many/group_vars/worker/hardware.json").unlink()
+    for offline, said in ((True, "topology_cores is not known"), (False, "cannot be reached: ")):
+        settings = f'{{"topology_offline": {str(offline).lower()}, "ansible_host": "127.0.0.1", "ansible_port": 1}}'
+        done = play(
+            run_playbook, "plan.yml", tmp_path / "many/hosts.json", "-e", settings, "-e", f"plan_file={tmp_path}/x"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"NOT KNOWN: worker1 {said}" in done.stdout, done.stdout
+        assert "What is known fits." in done.stdout and "It fits." not in done.stdout
+        assert "NOT KNOWN: app1" not in done.stdout, "it was said what that host has"
 
 
 def test_markup_in_a_name_is_text_on_the_page(tmp_path: Path, run_playbook: Run) -> None:

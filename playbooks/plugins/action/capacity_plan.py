@@ -121,15 +121,19 @@ class ActionModule(Preflight):
         everybody = preflight.Hosts(variables, self._loader)
         self._outcomes = preflight.Outcomes()
         faults: list[tuple[str, Any]] = []
-        hosts = []
+        hosts, unknown = [], []
         for name in variables["ansible_play_hosts_all"]:
             host, missing = self._read(name, everybody)
             hosts.append(host)
             faults += missing
+            unknown += [f"NOT KNOWN: {name} {fault.variable} {fault.why}" for _, fault in missing]
+            if everybody.known_facts(name).get("preflight_reached") is False:
+                said = everybody.known_facts(name).get(preflight.FACT, [])
+                unknown += [f"NOT KNOWN: {name} {fault['why']}" for fault in said if fault["role"] == ""]
         sites = capacity.sites_of(hosts)
         for found in capacity.excess(sites):
             faults.append((found.host, preflight.Fault(found.variable, found.why, fix=found.fix)))
-        result = {"changed": False, "fits": not faults, "table": capacity.table(sites), "picture": ""}
+        result = {"changed": False, "fits": not faults, "table": capacity.table(sites, unknown), "picture": ""}
         if arguments["picture"]:
             result["picture"] = self._draw(Path(arguments["picture"]), sites)
         return result | (preflight.keep(variables, "topology", faults) if arguments["enforce"] else {})

@@ -373,8 +373,9 @@ def workers_in_words(host: Host) -> str:
     return f"{host.sizing['workers']} by {host.sizing['won']} ({terms})"
 
 
-def table(sites: Iterable[Site]) -> str:
-    """Write the plan as text for a terminal."""
+def table(sites: Iterable[Site], unknown: Iterable[str] = ()) -> str:
+    """Write the plan as text for a terminal, with lines that say what is not known."""
+    unknown = list(unknown)
     lines = []
     for site in sites:
         rows = [["host", "groups", "cores", "memory", "wanted", "deploying", "disk free", "gunicorn", "Celery"]]
@@ -413,9 +414,9 @@ def table(sites: Iterable[Site]) -> str:
         ]
         lines += [f"DOES NOT FIT: {' '.join(filter(None, (one.host, one.variable, one.why)))}" for one in found]
         if not found:
-            lines.append("It fits.")
+            lines.append("What is known fits." if unknown else "It fits.")
         lines.append("")
-    return "\n".join(lines).rstrip()
+    return "\n".join([*lines, *unknown]).rstrip()
 
 
 def filtered(function: Callable[..., Any]) -> Callable[..., Any]:
