@@ -228,7 +228,7 @@ def test_rotation_that_is_cut_is_finished_by_the_next(
         assert log_in_to(database, APP, before["vault_postgresql_password"], "DROP TABLE made_by_second").succeeded
 
         # Another run takes it up, and is cut when the new password is the one in use for the vault, and for no role.
-        run_until(playbook, "users | Create the application's role", 2, *choice)
+        run_until(playbook, "Read the file", 2, *choice)
         assert read_vault(playbook)["vault_postgresql_password"] == coming
         assert {site.get("/readyz").status_code for site in sites} == {200}
         # And another when the old ones are gone from the vault, and Redis still takes them.
