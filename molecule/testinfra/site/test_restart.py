@@ -29,7 +29,7 @@ def test_restarted_host_serves(host: Host, servers: Servers, site: Site) -> None
     for service, unit in units.items():
         wait_until(lambda unit=unit: host.run("systemctl is-active %s", unit).stdout.strip() == "active", 30, unit)
         assert unit_of(host, service) == unit
-    # A worker sends on its connection to a broker that has gone with its host, and TCP doubles its patience with each try.
+    # A worker sends to the broker that has gone with its host, and TCP is more patient with each try.
     address = site.register()
     wait_until(lambda: mail_to(servers, address) == 1, 120, "a mail")
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
