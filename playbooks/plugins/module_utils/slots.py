@@ -41,6 +41,8 @@ DEFAULTS: dict[str, Any] = {
     "pause": 0,
     "wait": False,  # whether to wait until it has stopped
     "check": [],  # a command of the release that must succeed in the new slot's environment
+    # Units that both slots need, as the socket that they share; with the options of module_utils/managed_unit.py.
+    "beside": [],
 }
 
 
@@ -93,6 +95,11 @@ class Service:
     def live(self) -> str | None:
         """The slot that serves."""
         return self.link("live")
+
+    @property
+    def other(self) -> str:
+        """The slot that is to serve next."""
+        return "b" if self.live == "a" else "a"
 
     @property
     def committed(self) -> str | None:
@@ -199,22 +206,24 @@ class Service:
                 self.systemd.journal(self.unit(slot)),
             )
 
-    def switch(self, release: str) -> bool:
-        """Have `release` served by the live slot; return whether that took a change."""
-        live, other = self.live, "b" if self.live == "a" else "a"
-        if live and self.runs(live) == self.wanted(release):
-            if self.is_up(live):
-                return False
-            self.start(live)
-            return True
-        if self.committed and self.committed != live:
+    def prepare(self, release: str) -> None:
+        """Fill the slot that is to serve `release` next, unless the live one does; systemd must read its units then."""
+        if self.live and self.runs(self.live) == self.wanted(release):
+            return
+        if self.committed and self.committed != self.live:
             # A deployment that was cut: the other slot is the one that a failure goes back to, so it stays as it is.
             self.take_back()
-            live, other = self.live, "b" if self.live == "a" else "a"
         # One that still finishes its work is waited for: it runs from the folder that is about to be filled.
-        self.stop(other)
-        self.fill(other, release)
-        self.systemd.run("daemon-reload")
+        self.stop(self.other)
+        self.fill(self.other, release)
+
+    def switch(self, release: str) -> None:
+        """Have `release`, which was prepared, served by the live slot."""
+        live, other = self.live, self.other
+        if live and self.runs(live) == self.wanted(release):
+            if not self.is_up(live):
+                self.start(live)
+            return
         if live and not self.settings["overlap"]:
             self.stop(live)
         try:
@@ -237,7 +246,6 @@ class Service:
             if self.settings["wait"]:
                 self.stop(live)
         self.enable()
-        return True
 
     def enable(self) -> None:
         """Have the live slot started with the host."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.managed_unit import keep
 from ansible.module_utils.probe import PROBES, Server, first_fault
 from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
 from ansible.module_utils.slots import CANARY, Service, SlotError, all_services, is_wanted, read_link
@@ -94,13 +95,17 @@ class Releaser:
             if is_wanted(service) and (not only or service.name in only) and service.name not in but
         ]
 
+    def prepare(self, service: Service) -> None:
+        """Fill the slots that a service is about to start."""
+        service.prepare(self.candidate)
+        if self.module.params["canary"]:
+            service.systemd.try_run("stop", service.unit(CANARY))
+            # One try, that does not take the processor from what serves, and has no visitors to say goodbye to.
+            service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\nKillSignal=SIGKILL\n")
+
     def try_out(self, service: Service) -> None:
         """Start the candidate in a slot that serves nobody, and ask it."""
         unit = service.unit(CANARY)
-        service.systemd.try_run("stop", unit)
-        # One try, that does not take the processor from what serves, and has no visitors to say goodbye to.
-        service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\nKillSignal=SIGKILL\n")
-        service.systemd.run("daemon-reload")
         try:
             service.start(CANARY)
             fault = self.fault(f"/run/{self.application}-{service.name}-{CANARY}/web.sock")
@@ -116,10 +121,16 @@ class Releaser:
 
     def switch(self) -> None:
         """Change over, and ask what serves then; services of one order at once, later ones once those have."""
-        services = [service for service in self.chosen() if not service.is_current(self.candidate)]
+        chosen = self.chosen()
+        for unit in (unit for service in chosen for unit in service.settings["beside"]):
+            self.actions += [f"{action} {unit['name']}" for action in keep(self.module, unit)]
+        services = [service for service in chosen if not service.is_current(self.candidate)]
         self.actions += [f"switch {service.name}" for service in services]
-        if self.module.check_mode:
+        if self.module.check_mode or not services:
             return
+        for service in services:
+            self.prepare(service)
+        services[0].systemd.run("daemon-reload")
         for _, group in itertools.groupby(services, key=lambda service: service.settings["order"]):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 steps = [pool.submit(self.switch_one, service) for service in group]
