@@ -443,6 +443,18 @@ def start_workers(servers: Servers) -> Iterator[Callable[[], None]]:
     each("start")
 
 
+def restart(host: Host) -> None:
+    """Restart a host as if by its power button, and do not wait for it."""
+    variables = host.ansible.get_variables()
+    # The connection that ssh keeps may not learn that the host is gone, and what is sent on it would be waited for.
+    options = variables["ansible_ssh_common_args"].split()
+    address = f"{variables['ansible_user']}@{variables['ansible_host']}"
+    subprocess.run(["ssh", *options, "-O", "exit", address], check=False, capture_output=True)
+    container = f"{variables['test_network_name']}-{variables['inventory_hostname']}"
+    settings = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
+    subprocess.run(["podman", "restart", container], env=os.environ | settings, check=True, capture_output=True)
+
+
 def redis_command(host: Host, inventory: dict[str, str], instance: str, *command: str, user: str = "admin") -> str:
     """Run a Redis command as one of the users; return what Redis says, errors too."""
     port = {"broker": 6379, "cache": 6380}[instance]
