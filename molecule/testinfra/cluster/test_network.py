@@ -29,8 +29,8 @@ ALLOWED = [
     ("edge", "app", {8000}),
     ("app", "redis", {6379, 6380}),
     ("worker", "redis", {6379, 6380}),
-    ("app", "database", {5432}),
-    ("worker", "database", {5432}),
+    ("app", "database", {5432, 6432}),
+    ("worker", "database", {5432, 6432}),
     ("database", "database", {5432}),
 ]
 WORLD = {22: "all", 80: "edge"}

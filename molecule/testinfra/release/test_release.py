@@ -146,7 +146,13 @@ REFUSED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+# What another case shows as well in another place is for `make test-long`.
+REFUSED_LONG = ("settings error", "destructive migration", "smoke path", "canary that never answers")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if case in REFUSED_LONG else []) for case in REFUSED]
+)
 def test_refused_release_leaves_the_other_serving(cluster: Cluster, visitors: Visitors, case: str) -> None:
     change, arguments, said = REFUSED[case]
     before = cluster.serving()
@@ -321,18 +327,8 @@ def test_old_releases_go_and_what_serves_stays(cluster: Cluster) -> None:
     assert cluster.releases() == {before}
 
 
-# Which tasks of a deploy a run is killed at: some of those before, while and after what serves changes.
-KILLED_AT = (
-    "Build the release",
-    "Apply the migrations",
-    "Describe the workers and beat",
-    "Serve the release from the first host",
-    "Serve the release from the other hosts",
-    "Run the release's tasks",
-    "Ask for the site",
-    "commit | Keep the release",
-    "unlock | Leave the lock",
-)
+# Which tasks of a deploy a run is killed at in every run: before, while and after what serves changes. All are in `make test-long`.
+KILLED_AT = ("Apply the migrations", "Serve the release from the first host", "commit | Keep the release")
 
 
 def kill_deploy(cluster: Cluster, *arguments: str, at: Callable[[int, str], bool]) -> bool:
