@@ -327,7 +327,7 @@ def test_old_releases_go_and_what_serves_stays(cluster: Cluster) -> None:
     assert cluster.releases() == {before}
 
 
-# Which tasks of a deploy a run is killed at in every run: before, while and after what serves changes. All are in `make test-long`.
+# Where a deploy is killed in every run: before, while and after what serves changes. `make test-long` takes all tasks.
 KILLED_AT = ("Apply the migrations", "Serve the release from the first host", "commit | Keep the release")
 
 
