@@ -22,7 +22,8 @@ PRIMARY = {
 PROMOTED = PRIMARY | {"timeline": 2, "position": 1000}
 FRESH = PRIMARY | {"data": False, "system_identifier": "8", "managed": False}
 OTHER = PRIMARY | {"system_identifier": "8"}
-REPLICA = PRIMARY | {"role": "replica", "receiver": {"status": "streaming", "address": "10.0.0.1"}, "lag_bytes": 0}
+RECEIVER = {"status": "streaming", "address": "10.0.0.1", "timeline": 1}
+REPLICA = PRIMARY | {"role": "replica", "receiver": RECEIVER, "lag_bytes": 0}
 ALONE = REPLICA | {"receiver": {}}
 FENCED = PRIMARY | {"role": "replica", "state": "stopped", "fenced": True}
 

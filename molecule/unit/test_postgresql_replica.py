@@ -14,7 +14,7 @@ replica = load_plugin("playbooks/plugins/modules/postgresql_replica.py")
 @pytest.mark.parametrize(
     "line",
     [
-        "LOG:  new timeline 3 forked off from current database system timeline 2 before current recovery point 0/60A0",
+        "LOG:  new timeline 3 forked off current database system timeline 2 before current recovery point 0/60A0",
         "FATAL:  could not start WAL streaming: ERROR:  requested starting point 0/7000000 on timeline 2"
         " is not in this server's history",
         "FATAL:  highest timeline 1 of the primary is behind recovery timeline 2",

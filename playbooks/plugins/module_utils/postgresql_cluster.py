@@ -20,7 +20,8 @@ SELECT pg_is_in_recovery() AS replica \gset
 \if :replica
 SELECT json_build_object(
   'position', greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn,
-  'receiver', (SELECT json_build_object('status', status, 'address', sender_host, 'slot', slot_name)
+  'receiver', (SELECT json_build_object('status', status, 'address', sender_host, 'slot', slot_name,
+                                        'timeline', received_tli)
                FROM pg_stat_wal_receiver),
   'lag_bytes', (SELECT greatest(latest_end_lsn - pg_last_wal_replay_lsn(), 0) FROM pg_stat_wal_receiver),
   'lag_seconds', CASE WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0

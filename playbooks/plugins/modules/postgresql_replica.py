@@ -41,7 +41,7 @@ author: Slipway contributors
 BACKUP_UNIT = "postgresql-basebackup.service"
 # What a replica says again and again, every few seconds, when it cannot go on by itself (xlogrecovery.c, walsender.c).
 DIVERGED = re.compile(
-    r"forked off from current database system timeline \d+ before current recovery point"
+    r"forked off current database system timeline \d+ before current recovery point"
     r"|requested (starting point|timeline) \S+.* is not in this server's history"
     r"|highest timeline \d+ of the primary is behind recovery timeline"
 )
@@ -89,9 +89,13 @@ class Replica:
             return None
         return Identity(found["system_identifier"], found["timeline"])
 
-    def streams(self) -> bool:
-        """Tell whether the server receives from its primary."""
-        return self.cluster.ask("SELECT status FROM pg_stat_wal_receiver") == "streaming"
+    def streams(self, primary: Identity) -> bool:
+        """Tell whether the server receives what its primary writes now.
+
+        One whose log parted from the primary's receives again and again as well: the end of the timeline before.
+        """
+        answer = self.cluster.ask("SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+        return answer == str(primary.timeline)
 
     # Prepared
 
@@ -103,8 +107,6 @@ class Replica:
         if left:
             self.act("the rest of an earlier run was removed", lambda: [shutil.rmtree(path) for path in left])
         reinitialise = self.module.params["reinitialise"]
-        if self.cluster.is_replica and self.streams() and not reinitialise:
-            return
         primary, own = self.ask_primary(), self.own()
         if reinitialise or own is None or os.path.exists(self.rewinding):
             self.make_base_backup()
@@ -181,12 +183,13 @@ class Replica:
 
     def have_it_stream(self) -> None:
         """Wait until the server receives; help it where it says that it cannot."""
-        if self.module.check_mode or self.streams():
+        primary = self.ask_primary()
+        if self.module.check_mode or self.streams(primary):
             return
         trials = [(DIVERGED, self.rewind), (BEHIND, self.restart_from_backup), (DIVERGED, self.restart_from_backup)]
         ends = time.monotonic() + self.module.params["timeout"]
         begin = self.log_size()
-        while not self.streams():
+        while not self.streams(primary):
             said = self.read_log(begin)
             for number, (words, help_it) in enumerate(trials):
                 if words.search(said):
