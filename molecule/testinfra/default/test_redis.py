@@ -14,11 +14,11 @@ testinfra_hosts = ["ansible://redis"]
     [
         ("broker", "maxmemory-policy", "noeviction"),
         ("broker", "appendonly", "yes"),
-        ("broker", "maxmemory", str(204 * 2**20)),
+        ("broker", "maxmemory", str(144 * 2**20)),
         ("cache", "maxmemory-policy", "allkeys-lru"),
         ("cache", "appendonly", "no"),
         ("cache", "save", ""),
-        ("cache", "maxmemory", str(204 * 2**20)),
+        ("cache", "maxmemory", str(144 * 2**20)),
     ],
 )
 def test_settings(host: Host, inventory: dict[str, str], instance: str, setting: str, value: str) -> None:
