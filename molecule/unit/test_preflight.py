@@ -486,6 +486,18 @@ def test_what_was_found_is_remembered(value: str, two: dict[str, Any], times: in
     assert found_on({"a": "{{ b }}", "b": 1, "c": 2}, two, value) == times
 
 
+def test_what_names_the_host_is_the_same_where_it_comes_to_the_same() -> None:
+    outcomes, asked = preflight.Outcomes(), []
+    for host in ("one", "two", "three"):
+        variables = trusted({"inventory_hostname": host, "here": "{{ inventory_hostname == 'one' }}"})
+        templar = Templar(DataLoader(), variables)
+        found = outcomes.of(
+            "what", trusted("{{ here }}"), variables, lambda host=host: asked.append(host) or host, templar
+        )
+        assert found == {"one": "one", "two": "two", "three": "two"}[host]
+    assert asked == ["one", "two"]
+
+
 def test_same_text_from_another_file_is_looked_at(tmp_path: Path) -> None:
     """Where it stands is told with the fault."""
     values = []

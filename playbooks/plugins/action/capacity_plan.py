@@ -52,7 +52,7 @@ class Reader:
             except AnsibleError:
                 return ...
 
-        value = self._outcomes.of(name, raw, self._variables, resolve)
+        value = self._outcomes.of(name, raw, self._variables, resolve, self._templar)
         wrong = not isinstance(value, type(default)) or (isinstance(value, bool) and not isinstance(default, bool))
         return default if wrong else value
 

@@ -215,6 +215,8 @@ class Outcomes:
 
     What an expression says depends on the variables that it names, on those that these name, and so on. Where all of
     them are the same on two hosts, so is what it says. On a hundred hosts of three kinds that is most of what there is.
+    A variable that names the host itself, as to tell whether the database is here, is the same where it comes to the
+    same.
     """
 
     # Where a value itself names no others, though it looks as if; hostvars and groups are the same for all.
@@ -228,35 +230,56 @@ class Outcomes:
         self._named: dict[int, tuple[Any, frozenset[str] | None]] = {}
         self._values: dict[str, list[Any]] = {}
         self._found: dict[Any, Any] = {}
+        self._host: Templar | None = None
+        self._results: dict[str, int] = {}
 
-    def of(self, what: Any, value: Any, variables: Mapping[str, Any], find: Callable[[], Any]) -> Any:
+    def of(
+        self,
+        what: Any,
+        value: Any,
+        variables: Mapping[str, Any],
+        find: Callable[[], Any],
+        templar: Templar | None = None,
+    ) -> Any:
         """Return what `find` finds of a value, or what it found on a host with the same variables."""
-        key = self._key(what, value, variables)
+        key = self._key(what, value, variables, templar)
         if key is None:
             return find()
         if key not in self._found:
             self._found[key] = find()
         return self._found[key]
 
-    def _key(self, what: Any, value: Any, variables: Mapping[str, Any]) -> Any:
-        first = self._names(value)
+    def _key(self, what: Any, value: Any, variables: Mapping[str, Any], templar: Templar | None) -> Any:
         names: set[str] = set()
-        todo = [first]
+        comes_to = set()
+        todo = [self._names(value)]
         while todo:
             named = todo.pop()
             if named is None:
                 return None
-            todo += [
-                self._names(variables[name])
-                for name in named
-                if name not in names and name in variables and name not in self.PLAIN
-            ]
-            names |= named
-        return (
-            what,
-            self._same(what, value),
-            frozenset((name, self._same(name, variables.get(name, ...))) for name in names),
-        )
+            for name in named - names:
+                if name in variables and name not in self.PLAIN:
+                    below = self._names(variables[name])
+                    if templar and below and "inventory_hostname" in below and (same := self._comes_to(name, templar)):
+                        comes_to.add((name, same))
+                        continue
+                    todo.append(below)
+                names.add(name)
+        known = frozenset((name, self._same(name, variables.get(name, ...))) for name in names)
+        return what, self._same(what, value), known, frozenset(comes_to)
+
+    def _comes_to(self, name: str, templar: Templar) -> int:
+        """Return a number for what a variable comes to on the host of the templar; 0 when it cannot be resolved."""
+        if self._host is not templar:
+            self._host, self._results = templar, {}
+        if name not in self._results:
+            try:
+                self._results[name] = 1 + self._same(
+                    f"{name} comes to", templar.template(templar.available_variables[name])
+                )
+            except AnsibleError:
+                self._results[name] = 0
+        return self._results[name]
 
     def _same(self, name: str, value: Any) -> int:
         """Return a number for the value, which is the same for values that nobody can tell apart."""
@@ -362,7 +385,7 @@ class Inspector:
             del self.faults[before:]
             return found, ... if found else result
 
-        faults, result = self._outcomes.of(what, value, self._variables, added)
+        faults, result = self._outcomes.of(what, value, self._variables, added, self._templar)
         self.faults += faults
         return result
 
