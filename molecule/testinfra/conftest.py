@@ -85,10 +85,22 @@ def meant_for(item: pytest.Item, inventory: str) -> set[str]:
     return found
 
 
-def site_of(item: pytest.Item, inventory: str) -> Servers | None:
-    """Return the hosts of the site that a test is about, if it is about one."""
-    host = item.callspec.params.get("_testinfra_host") if hasattr(item, "callspec") else None
-    return Servers.around(inventory, host.backend.host) if host else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker the tests of a site, one after the other: sites know nothing of each other."""
+    # Here, as the hook is called only where the package is.
+    from xdist.scheduler import LoadScopeScheduling
+
+    inventory = config.getoption("ansible_inventory")
+    first = {f"ansible://{name}": servers.all[0] for servers in sites(inventory) for name in servers.all}
+
+    class BySite(LoadScopeScheduling):
+        """Tests that are about no host run in one worker, too."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return next((first[name] for name in first if re.search(rf"{re.escape(name)}[-\]]", nodeid)), "")
+
+    return BySite(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -114,12 +126,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "\n".join(["not on the hosts they are meant for:", *(case for case in lost if lost[case])])
         )
     config.hook.pytest_deselected(items=others)
-    for item in kept:
-        # Sites know nothing of each other: their tests may run side by side, those of one site one after the other.
-        if config.pluginmanager.hasplugin("xdist") and (
-            servers := site_of(item, config.getoption("ansible_inventory"))
-        ):
-            item.add_marker(pytest.mark.xdist_group(servers.all[0]))
     items[:] = sorted(kept, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
 
