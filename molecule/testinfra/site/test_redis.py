@@ -31,7 +31,7 @@ def test_settings(host: Host, inventory: dict[str, str], instance: str, setting:
 @pytest.mark.parametrize("instance", ["broker", "cache"])
 def test_memory_is_half_of_its_share(host: Host, inventory: dict[str, Any], instance: str) -> None:
     limit = redis_command(host, inventory, instance, "config", "get", "maxmemory").split("\n")[1]
-    assert int(limit) == memory_share(inventory, "redis") // 2 * 2**20
+    assert int(limit) == memory_share(inventory, "redis") * 3 // 8 * 2**20
 
 
 @pytest.mark.parametrize("port", [6379, 6380])
