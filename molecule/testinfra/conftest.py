@@ -494,7 +494,7 @@ def mail_to(servers: Servers, address: str) -> int:
 
 
 def memory_share(inventory: dict[str, Any], group: str) -> int:
-    """Return the MiB that a host has for one of the groups it is in, as the shipped weights share out what the system leaves of it."""
+    """Return the MiB that a host has for a group, as the shipped weights share out what the system leaves of them."""
     weights = {"database": 40, "redis": 10, "app": 30, "worker": 15, "edge": 5}
     own = sum(weight for name, weight in weights.items() if name in inventory["group_names"])
     return (inventory["topology_memory_mb"] - 256) * weights[group] // own
