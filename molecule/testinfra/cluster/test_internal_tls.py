@@ -22,7 +22,7 @@ PARAMETERS = f"?ssl_cert_reqs=required&ssl_ca_certs=/etc/{APP}/authority.pem"
 
 
 @pytest.fixture(scope="module")
-def servers(host: Host, playbook: Playbooks) -> dict[str, Host]:
+def asked(host: Host, playbook: Playbooks) -> dict[str, Host]:
     """Return the host of the database and that of Redis."""
     groups = host.ansible.get_variables()["groups"]
     return {name: get_host(f"ansible://{groups[name][0]}?ansible_inventory={playbook.inventory}") for name in SERVICES}
@@ -99,10 +99,10 @@ def test_who_trusts_another_authority_asks_nothing(ask: Callable[..., dict[str, 
 
 
 def test_who_calls_the_server_by_another_name_asks_nothing(
-    ask: Callable[..., dict[str, str]], servers: dict[str, Host]
+    ask: Callable[..., dict[str, str]], asked: dict[str, Host]
 ) -> None:
     """It might be another server of the site."""
-    names = {name: server.ansible.get_variables()["ansible_host"] for name, server in servers.items()}
+    names = {name: server.ansible.get_variables()["ansible_host"] for name, server in asked.items()}
     # An IPv4 address in another spelling leads to the same place, and stands in no certificate.
     odd = {name: f"::ffff:{address}" for name, address in names.items()}
     told = ask({"host": odd["database"]}, [(f"@{names['redis']}:", f"@[{odd['redis']}]:")])
@@ -116,18 +116,18 @@ def test_plain_text_is_refused(ask: Callable[..., dict[str, str]]) -> None:
     assert all(told[name].startswith("ConnectionError") for name in ("broker", "cache")), told
 
 
-def test_keys_are_the_services_own(servers: dict[str, Host]) -> None:
+def test_keys_are_the_services_own(asked: dict[str, Host]) -> None:
     for name, (path, group) in SERVICES.items():
-        file = servers[name].file(path)
+        file = asked[name].file(path)
         assert (file.user, file.group, oct(file.mode)) == ("root", group, "0o640")
 
 
-def test_the_authority_is_on_no_host(host: Host, servers: dict[str, Host]) -> None:
+def test_the_authority_is_on_no_host(host: Host, asked: dict[str, Host]) -> None:
     """Neither as it stands in the vault nor as it signs."""
     secret = host.ansible.get_variables()["vault_site_authority"]
     key = base64.b64decode(secret).decode().splitlines()[1]
     assert len(key) == 64
-    for one in (host, *servers.values()):
+    for one in (host, *asked.values()):
         for text in (secret[100:160], key):
             # Not in a command line, which sudo writes into the journal.
             coded = base64.b64encode(text.encode()).decode()
@@ -138,9 +138,9 @@ def test_the_authority_is_on_no_host(host: Host, servers: dict[str, Host]) -> No
 @pytest.mark.disruptive
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_server_with_another_certificate_is_refused_and_mended_by_a_run(
-    name: str, servers: dict[str, Host], ask: Callable[..., dict[str, str]], other: Any, playbook: Playbooks
+    name: str, asked: dict[str, Host], ask: Callable[..., dict[str, str]], other: Any, playbook: Playbooks
 ) -> None:
-    server, path = servers[name], SERVICES[name][0]
+    server, path = asked[name], SERVICES[name][0]
     address = server.ansible.get_variables()["ansible_host"]
     units = "redis-server@broker redis-server@cache" if name == "redis" else "postgresql@*"
     answers = ["broker", "cache"] if name == "redis" else ["database"]
