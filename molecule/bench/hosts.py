@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = {"database": 16, "redis": 4, "app": 4, "worker": 8, "edge": 2}
 MEMORY_MB = {"database": 65536, "redis": 16384, "app": 8192, "worker": 16384, "edge": 2048}
-SECRETS = ("django_secret_key", "postgresql_password", "redis_broker_password", "redis_cache_password")
+SECRETS = (
+    *("django_secret_key", "postgresql_password", "postgresql_reader_password", "postgresql_replication_password"),
+    *("redis_broker_password", "redis_cache_password"),
+)
 
 
 def kinds(count: int) -> dict[str, int]:
@@ -23,6 +27,15 @@ def kinds(count: int) -> dict[str, int]:
     rest = count - 2
     edge, worker = max(1, rest // 10), max(1, rest * 3 // 10)
     return {"database": 1, "redis": 1, "app": rest - edge - worker, "worker": worker, "edge": edge}
+
+
+def authority() -> str:
+    """Return an authority as playbooks/secrets.yml makes one."""
+    spec = spec_from_file_location("authority", ROOT / "playbooks/plugins/filter/authority.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.new_authority()
 
 
 def write(folder: Path, count: int = 100, **variables: object) -> dict[str, list[str]]:
@@ -41,12 +54,14 @@ def write(folder: Path, count: int = 100, **variables: object) -> dict[str, list
     own = {
         "django_app_name": "many",
         "django_app_source": str(ROOT / "app"),
+        "django_app_media": "elsewhere",
         "django_app_environment": {"DATABASE_URL": "{{ topology_database_url }}", "SITE_URL": "{{ topology_url }}"},
         "nginx_server_names": ["www.example.com"],
         "topology_offline": True,
         "secrets_encrypted": False,
         "postgresql_max_connections": 1000,
     }
+    own["vault_site_authority"] = authority()
     own |= {f"vault_{name}": f"{name}-q8Zt63nQp0Lk47Vs" for name in (*SECRETS, "redis_admin_password")}
     texts = {"hosts.json": inventory, "group_vars/all/variables.json": own | variables}
     for kind in groups:

@@ -44,7 +44,7 @@ def test_what_is_decided_for_many_hosts_is_what_is_decided_for_one() -> None:
 
 
 # Hosts that nobody can ask, and a vault file that was not encrypted.
-NOT_THERE = {"topology_offline": True, "topology_plain_secrets": "allow"}
+NOT_THERE = {"topology_offline": True, "topology_plain_secrets": "allow", "topology_disk_mb": 51200}
 
 
 @pytest.fixture

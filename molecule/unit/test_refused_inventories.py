@@ -30,6 +30,10 @@ SECRET = "q8Zt63nQp0Lk47Vs"
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """
 TWICE = "base_journald_max_use: 2G\nbase_timezone: UTC\nbase_journald_max_use: 1G\n"
 ACME = {"tls_mode": "acme", "tls_acme_email": "a@example.com"}
+PLAIN = (
+    *("postgresql", "postgresql_reader", "postgresql_replication"),
+    *("redis_admin", "redis_broker", "redis_cache"),
+)
 NAMES = {"nginx_server_names", "tls_names"}
 
 # Host, by the row of the matrix: what is wrong with it, as variables or as the text of its file; the variables that
@@ -79,7 +83,7 @@ ROWS: dict[str, Row] = {
     "r13-known": ({"redis_cache_password": "changeme-changeme"}, {"redis_cache_password"}, "everybody knows"),
     "r14-plain": (
         {"topology_plain_secrets": "refuse", "vault_redis_admin_password": f"a-{SECRET}"},
-        {f"vault_{name}_password" for name in ("postgresql", "redis_admin", "redis_broker", "redis_cache")},
+        {f"vault_{name}_password" for name in PLAIN},
         "stands there as plain text",
     ),
     "r15-newline": ({"postgresql_password": f"{SECRET}\nx"}, {"postgresql_password"}, "holds a newline"),
@@ -185,6 +189,7 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any] | str]) -> Non
         },
         **{"ansible_port": 1, "django_app_environment": {"BROKER": "{{ topology_celery_broker_url }}"}},
         **{f"vault_{name}": f"{name}-{SECRET}" for name in ("postgresql_password", "redis_admin_password")},
+        **{f"vault_postgresql_{name}_password": f"{name}-{SECRET}" for name in ("reader", "replication")},
         **{f"vault_redis_{name}_password": f"{name}-{SECRET}" for name in ("broker", "cache")},
     }
     texts = {"hosts.yml": inventory, "group_vars/all/variables.yml": shared}
