@@ -94,7 +94,7 @@ def test_what_works_passes(
             REPLICA,
             {"primary": "db2"},
             "exactly one of db1, db2 may be primary: db1 is",
-            "promote.yml -e host=db2",
+            "promote.yml -e promote=db2",
         ),
         (PRIMARY, PRIMARY, {}, "both are, on one timeline", "postgresql_reinitialise=db2"),
         (BARE, ALONE, {"primary": "db2"}, "none of db1, db2 is its primary", "-e host=db2 -e lost=true"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import APP, Playbooks, recap, wait_until
+from conftest import APP, Playbooks, read_vault, recap, wait_until
 from testinfra import get_host
 from testinfra.host import Host
 
@@ -275,17 +275,17 @@ def test_promotion_and_the_way_back(
     ask(primary, "INSERT INTO ledger VALUES ('before')")
 
     # The inventory comes first: as long as it says something else nothing is done.
-    refused = playbook("promote.yml", "-e", f"host={second}")
+    refused = playbook("promote.yml", "-e", f"promote={second}")
     assert refused.returncode != 0
     assert f"write topology_database_primary: {second} into" in " ".join(refused.stdout.split())
     assert not is_replica(primary)
 
     changed = ("-e", f"topology_database_primary={second}")
-    target = url(primary, APP, variable(primary, "vault_postgresql_password"))
+    target = url(primary, APP, read_vault(playbook)["vault_postgresql_password"])
     words = ["/srv/%s/current/venv/bin/python -c %s %s", APP, WRITE_ON, target]
     with ThreadPoolExecutor() as beside:
         writer = beside.submit(lambda: reader.check_output(*words))
-        done = playbook("promote.yml", "-e", f"host={second}", *changed)
+        done = playbook("promote.yml", "-e", f"promote={second}", *changed)
         assert done.returncode == 0, done.stdout[-6000:]
         acknowledged = int(writer.result())
     assert acknowledged > 10
@@ -312,11 +312,11 @@ def test_promotion_and_the_way_back(
     replica.check_output("systemctl mask --runtime %s", unit(replica))
     replica.check_output("systemctl kill --signal KILL %s", unit(replica))
     primary.check_output("systemctl start %s", unit(primary))
-    refused = playbook("promote.yml", "-e", f"host={first}")
+    refused = playbook("promote.yml", "-e", f"promote={first}")
     assert refused.returncode != 0
     assert "say -e lost=true" in " ".join(refused.stdout.split())
     replica.check_output("systemctl unmask --runtime %s; systemctl stop %s", unit(replica), unit(replica))
-    done = playbook("promote.yml", "-e", f"host={first}", "-e", "lost=true", "-v")
+    done = playbook("promote.yml", "-e", f"promote={first}", "-e", "lost=true", "-v")
     assert done.returncode == 0, done.stdout[-6000:]
     assert [is_replica(primary), is_replica(replica)] == [False, True]
     assert "taken back (pg_rewind)" in done.stdout

@@ -7,7 +7,19 @@ import threading
 
 import pytest
 import requests
-from conftest import PODMAN, Background, Playbooks, Site, hosts_of, mail_to, podman, recap, sites_of, wait_until
+from conftest import (
+    PODMAN,
+    Background,
+    Playbooks,
+    Servers,
+    Site,
+    hosts_of,
+    mail_to,
+    podman,
+    recap,
+    sites_of,
+    wait_until,
+)
 from testinfra.host import Host
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
@@ -99,8 +111,8 @@ def test_hosts_are_restarted_and_no_request_fails(playbook: Playbooks, sites: li
     # Nobody is left drained.
     for edge in hosts_of(playbook, "edge"):
         assert " down;" not in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
-    workers = hosts_of(playbook, "worker")
-    wait_until(lambda: sum(mail_to(host, readers[0]) for host in workers) == 1, 60, "a task")
+    workers = Servers.around(playbook.inventory, hosts_of(playbook, "worker")[0].backend.host)
+    wait_until(lambda: mail_to(workers, readers[0]) == 1, 60, "a task")
 
 
 def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: list[Site]) -> None:

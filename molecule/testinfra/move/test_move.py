@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from conftest import APP, PROJECT, Playbooks, mail_to, wait_until
+from conftest import APP, PROJECT, Playbooks, Servers, mail_to, wait_until
 from testinfra import get_host
 from testinfra.host import Host
 
@@ -71,25 +71,26 @@ def logged_in(browser: requests.Session, url: str, name: str) -> bool:
 def test_database_and_redis_move(host: Host, move: Move) -> None:
     url = f"http://{host.ansible.get_variables()['ansible_host']}"
     new = get_host(f"ansible://{NEW}?ansible_inventory={PROJECT}/inventories/move")
+    servers = Servers.around(f"{PROJECT}/inventories/move", "www")
     browser = requests.Session()
     register(browser, url, "mover")
     assert logged_in(browser, url, "mover")
     # Tasks that no worker takes before the move: both slots are stopped while they are queued.
     host.check_output("systemctl stop '%s-celery-*'", APP)
     addresses = [register(requests.Session(), url, f"waiting{number}") for number in range(WAITING)]
-    assert not any(mail_to(host, address) for address in addresses)
+    assert not any(mail_to(servers, address) for address in addresses)
 
     # Redis moves, and the database gets a replica.
     said = move("move_redis.yml", "-e", "from=www", groups={"redis": [NEW], "database": ["www", NEW]})
     moved = re.search(r"(\d+) messages were brought from www to data", said)
     assert moved and int(moved[1]) >= WAITING, said[-3000:]
-    wait_until(lambda: all(mail_to(host, address) == 1 for address in addresses), 90, "tasks were lost")
+    wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), 90, "tasks were lost")
     assert host.run("systemctl is-active redis-server@broker redis-server@cache").stdout.split() == ["inactive"] * 2
     assert logged_in(browser, url, "mover")
 
     # The replica becomes the primary.
     move(
-        *("promote.yml", "-e", f"host={NEW}"),
+        *("promote.yml", "-e", f"promote={NEW}"),
         groups={"redis": [NEW], "database": ["www", NEW]},
         topology_database_primary=NEW,
     )
