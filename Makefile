@@ -128,7 +128,7 @@ test: ## All of it: lint and every layer of tests
 	echo "$$total passed, 0 failed"
 
 test-unit: .venv/complete ## Policy, plugins and templates, without hosts
-	@pytest molecule/unit --junitxml=$(REPORTS)/unit.xml
+	@pytest molecule/unit --numprocesses 2 --junitxml=$(REPORTS)/unit.xml
 
 test-app: dev-services .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev-services`
 	@# Much of it is waiting for workers and leases: more processes than cores.
@@ -155,12 +155,16 @@ test-cluster: bootstrap ## Molecule: one site on eight servers
 .PHONY: test-all test-long test-move
 test-all: test test-long ## All of it, and what takes too long for every run
 
-test-long: export MOLECULE_EPHEMERAL_DIRECTORY := $(CURDIR)/.cache/molecule/release
-test-long: bootstrap test-move ## Molecule: a deploy killed at each of its tasks, and a site that moves
-	@molecule destroy -s release && molecule converge -s release
-	@ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest molecule/testinfra/release -m long \
-	    --connection ansible --ansible-inventory $(CURDIR)/inventories/release --junitxml=$(REPORTS)/long.xml
-	@molecule destroy -s release
+test-long: bootstrap test-move ## Molecule: a deploy killed at each of its tasks, a site that moves, and more of the kind
+	@for scenario in release cluster; do \
+	    export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$$scenario; \
+	    inventory=$(CURDIR)/inventories/$$(test $$scenario = release || echo molecule_)$$scenario; \
+	    molecule destroy -s $$scenario; \
+	    molecule converge -s $$scenario; \
+	    ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest molecule/testinfra/$$scenario -m long \
+	        --connection ansible --ansible-inventory $$inventory --junitxml=$(REPORTS)/long-$$scenario.xml; \
+	    molecule destroy -s $$scenario; \
+	done
 
 test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move

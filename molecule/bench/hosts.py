@@ -32,7 +32,8 @@ def kinds(count: int) -> dict[str, int]:
 def authority() -> str:
     """Return an authority as playbooks/secrets.yml makes one."""
     spec = spec_from_file_location("authority", ROOT / "playbooks/plugins/filter/authority.py")
-    assert spec and spec.loader
+    if not spec or not spec.loader:
+        raise FileNotFoundError("playbooks/plugins/filter/authority.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.new_authority()

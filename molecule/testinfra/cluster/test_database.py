@@ -207,6 +207,7 @@ def with_data_of_its_own(replica: Host) -> Iterator[None]:
 
 
 @pytest.mark.disruptive
+@pytest.mark.long
 def test_data_of_another_origin_are_refused(playbook: Playbooks, replica: Host, with_data_of_its_own: None) -> None:
     done = playbook("preflight.yml")
     assert done.returncode != 0
@@ -222,6 +223,7 @@ def test_data_of_another_origin_are_refused(playbook: Playbooks, replica: Host, 
 
 
 @pytest.mark.disruptive
+@pytest.mark.long
 def test_half_made_replica_is_begun_again(playbook: Playbooks, primary: Host, replica: Host) -> None:
     """As a run leaves it that was cut while it copied: the data gone, a part of the copy there, the copying at work."""
     folder = data(replica)
@@ -237,6 +239,7 @@ def test_half_made_replica_is_begun_again(playbook: Playbooks, primary: Host, re
 
 
 @pytest.mark.disruptive
+@pytest.mark.long
 def test_replica_that_was_away_for_too_long_is_made_anew(playbook: Playbooks, primary: Host, replica: Host) -> None:
     ask(primary, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
     replica.check_output("systemctl stop %s", unit(replica))

@@ -115,6 +115,7 @@ def test_hosts_are_restarted_and_no_request_fails(playbook: Playbooks, sites: li
     wait_until(lambda: mail_to(workers, readers[0]) == 1, 60, "a task")
 
 
+@pytest.mark.long
 def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: list[Site]) -> None:
     """It stays out of the load, and the others serve; when it is there again, the next run takes it back."""
     host = hosts_of(playbook, "app")[-1]

@@ -190,6 +190,7 @@ def test_part_of_the_site_is_refused(playbook: Playbooks) -> None:
     assert read_vault(playbook) == before
 
 
+@pytest.mark.long
 def test_sessions_last_for_one_rotation(playbook: Playbooks, sites: list[Site], rotation: Rotation) -> None:
     # By any process, on any host; and Django signs the session anew.
     assert all(knows(rotation.reader, site) for site in [sites[0]] * 20)
@@ -201,6 +202,7 @@ def test_sessions_last_for_one_rotation(playbook: Playbooks, sites: list[Site], 
     assert vault["vault_postgresql_password"] == rotation.new["vault_postgresql_password"]
 
 
+@pytest.mark.long
 def test_rotation_that_is_cut_is_finished_by_the_next(
     playbook: Playbooks, sites: list[Site], database: Host, rotation: Rotation
 ) -> None:
