@@ -448,3 +448,15 @@ def test_scripts_can_be_run() -> None:
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
             in_python = path.suffix == ".py" and path.is_relative_to(ROOT / "playbooks/plugins/modules")
             assert script == executable or in_python, name_of(path)
+
+
+def test_a_unit_is_run_by_the_same_files_everywhere() -> None:
+    """What is remembered of a unit is remembered once: another list of files elsewhere would restart it, each time."""
+    lists: dict[str, dict[str, set[str]]] = {}
+    for path, task in TASKS:
+        unit = task.get("managed_unit", {})
+        if unit and unit.get("state", "running") == "running":
+            files = repr((unit.get("restart_on", []), unit.get("reload_on", [])))
+            lists.setdefault(unit["name"], {}).setdefault(files, set()).add(name_of(path))
+    assert len(lists) > 5
+    assert {unit: found for unit, found in lists.items() if len(found) > 1} == {}
