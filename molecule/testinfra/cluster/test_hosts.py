@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import APP, PROJECT, Playbooks, Site, Visitors, hosts_of, podman, recap, sites_of
+from conftest import APP, PROJECT, Playbooks, Site, Visitors, hosts_of, podman, read_vault, recap, sites_of
 from testinfra.host import Host
 
 # One host, from which all others are found.
@@ -132,7 +132,8 @@ def test_host_goes_and_comes_back_while_visitors_come(
         running = host.check_output("systemctl list-units --plain --no-legend --state=active,failed '%s-*'", APP)
         assert [line for line in running.splitlines() if ".slice" not in line] == []
         assert not host.file(f"/etc/{APP}/app.env").exists
-        assert host.run("grep -rl SECRET_KEY /srv/%s /etc/%s", APP, APP).stdout == ""
+        key = read_vault(playbook)["vault_django_secret_key"]
+        assert host.run("grep -rlF -- %s /srv/%s /etc/%s", key, APP, APP).stdout == ""
 
         done = without("site.yml", *app)
         assert done.returncode == 0, done.stdout[-6000:]
