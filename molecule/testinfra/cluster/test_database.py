@@ -271,6 +271,7 @@ def works(reader: Host) -> bool:
 
 
 @pytest.mark.disruptive
+@pytest.mark.long
 def test_promotion_and_the_way_back(
     playbook: Playbooks, primary: Host, replica: Host, reader: Host, names: tuple[str, str]
 ) -> None:

@@ -120,6 +120,7 @@ def without(playbook: Playbooks, tmp_path: Path) -> Iterator[Playbooks]:
     return Playbooks(str(copy))
 
 
+@pytest.mark.long
 def test_host_goes_and_comes_back_while_visitors_come(
     playbook: Playbooks, without: Playbooks, sites: list[Site]
 ) -> None:

@@ -87,6 +87,7 @@ def test_nothing_to_do_changes_nothing(playbook: Playbooks) -> None:
     assert "nothing to do" in done.stdout or "update" in done.stdout
 
 
+@pytest.mark.long
 def test_hosts_are_restarted_and_no_request_fails(playbook: Playbooks, sites: list[Site]) -> None:
     single = {host.backend.host for group in ("database", "redis") for host in hosts_of(playbook, group)[:1]}
     hosts = {host.backend.host: host for group in ("app", "worker", "edge") for host in hosts_of(playbook, group)}

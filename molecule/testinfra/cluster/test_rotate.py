@@ -175,6 +175,7 @@ def test_old_password_of_postgresql_is_refused(database: Host, rotation: Rotatio
     assert APP in roles and SECOND not in roles
 
 
+@pytest.mark.long
 def test_next_run_finds_nothing_to_do(playbook: Playbooks, rotation: Rotation) -> None:
     done = playbook("site.yml")
     assert done.returncode == 0, done.stdout[-4000:]
