@@ -97,7 +97,7 @@ def test_what_works_passes(
             "promote.yml -e promote=db2",
         ),
         (PRIMARY, PRIMARY, {}, "both are, on one timeline", "postgresql_reinitialise=db2"),
-        (BARE, ALONE, {"primary": "db2"}, "none of db1, db2 is its primary", "-e host=db2 -e lost=true"),
+        (BARE, ALONE, {"primary": "db2"}, "none of db1, db2 is its primary", "-e promote=db2 -e lost=true"),
         (PRIMARY, OTHER, {}, "db2 has data that are not from there", "postgresql_reinitialise=db2"),
         (BARE, PRIMARY, {}, "db2 has data that are not from there", "postgresql_reinitialise=db2"),
         (PRIMARY, REPLICA | {"system_identifier": "8"}, {}, "not from there", "postgresql_reinitialise=db2"),
