@@ -155,16 +155,19 @@ test-cluster: bootstrap ## Molecule: one site on eight servers
 .PHONY: test-all test-long test-move
 test-all: test test-long ## All of it, and what takes too long for every run
 
-test-long: bootstrap test-move ## Molecule: a deploy killed at each of its tasks, a site that moves, and more of the kind
-	@for scenario in release cluster; do \
-	    export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$$scenario; \
-	    inventory=$(CURDIR)/inventories/$$(test $$scenario = release || echo molecule_)$$scenario; \
-	    molecule destroy -s $$scenario; \
-	    molecule converge -s $$scenario; \
-	    ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest molecule/testinfra/$$scenario -m long \
-	        --connection ansible --ansible-inventory $$inventory --junitxml=$(REPORTS)/long-$$scenario.xml; \
-	    molecule destroy -s $$scenario; \
-	done
+# $(call long,SCENARIO,INVENTORY,MARKERS,FOLDERS): the tests of a scenario that are not for every run.
+define long
+@export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(1); \
+molecule destroy -s $(1); \
+molecule converge -s $(1); \
+ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(4) -m $(3) \
+    --connection ansible --ansible-inventory $(CURDIR)/inventories/$(2) --junitxml=$(REPORTS)/long-$(1).xml; \
+molecule destroy -s $(1)
+endef
+
+test-long: bootstrap test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
+	$(call long,release,release,long,molecule/testinfra/release)
+	$(call long,cluster,molecule_cluster,"long or disruptive",molecule/testinfra/site molecule/testinfra/cluster)
 
 test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move
