@@ -177,7 +177,7 @@ def test_refused_release_leaves_the_other_serving(cluster: Cluster, visitors: Vi
 def test_migration_gives_way_to_the_site(cluster: Cluster, visitors: Visitors) -> None:
     host, before = cluster.hosts["first"], cluster.serving()
     source = cluster.source("locked", adding_migration)
-    hold = "BEGIN; SELECT 1 FROM shop_product LIMIT 1; SELECT pg_sleep(40); COMMIT"
+    hold = "BEGIN; SELECT 1 FROM shop_product LIMIT 1; SELECT pg_sleep(300); COMMIT"
     holder = threading.Thread(target=psql, args=(host, hold))
     holder.start()
     result = cluster.playbook(
@@ -189,7 +189,7 @@ def test_migration_gives_way_to_the_site(cluster: Cluster, visitors: Visitors) -
     assert result.returncode != 0 and "lock" in result.stdout, result.stdout[-4000:]
     assert "shop.0003_adding" in result.stdout
     assert cluster.serving() == before and cluster.lock() == {}
-    holding = "query LIKE '%pg_sleep(40)%' AND pid <> pg_backend_pid()"
+    holding = "query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()"
     psql(host, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {holding}")
     holder.join()
 
