@@ -409,14 +409,24 @@ class Inspector:
             return
         self._add(name, str(why), origin(value), str(fix), shown)
 
-    def _inspect(self, path: str, value: Any, spec: Mapping[str, Any], secret: bool = False, where: str = "") -> Any:
+    def _inspect(
+        self,
+        path: str,
+        value: Any,
+        spec: Mapping[str, Any],
+        secret: bool = False,
+        where: str = "",
+        resolved: bool = False,
+    ) -> Any:
         """Hold a value and its parts to the specification, resolving them one by one to find every fault.
 
-        Return it resolved, or what is left of it where there is a fault.
+        Return it resolved, or what is left of it where there is a fault. The parts of what a template has come to are
+        `resolved` with it.
         """
         secret = secret or bool(spec.get("no_log"))
         where = origin(value) or where
-        if not isinstance(value, dict | list):
+        if not resolved and not isinstance(value, dict | list):
+            resolved = True
             try:
                 value = self._templar.template(value)
             except AnsibleValueOmittedError:
@@ -433,22 +443,29 @@ class Inspector:
             element = {name: spec[name] for name in ("choices", "options") if name in spec}
             element["type"] = spec.get("elements", "raw")
             parts = [
-                self._inspect(f"{path}[{index}]", item, element, secret, where) for index, item in enumerate(value)
+                self._inspect(f"{path}[{index}]", item, element, secret, where, resolved)
+                for index, item in enumerate(value)
             ]
             return [part for part in parts if part is not ...]
         elif isinstance(value, dict):
-            return self._inspect_dict(path, value, spec.get("options"), secret, where)
+            return self._inspect_dict(path, value, spec.get("options"), secret, where, resolved)
         return value
 
     def _inspect_dict(
-        self, path: str, value: dict[Any, Any], options: Mapping[str, Any] | None, secret: bool, where: str
+        self,
+        path: str,
+        value: dict[Any, Any],
+        options: Mapping[str, Any] | None,
+        secret: bool,
+        where: str,
+        resolved: bool,
     ) -> dict[Any, Any]:
         parts = {}
         for name, item in value.items():
             if options is None:
-                parts[name] = self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where)
+                parts[name] = self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where, resolved)
             elif name in options:
-                parts[name] = self._inspect(f"{path}.{name}", item, options[name], secret, where)
+                parts[name] = self._inspect(f"{path}.{name}", item, options[name], secret, where, resolved)
             else:
                 fix = suggest_name(str(name), options) or f"known are: {', '.join(options)}"
                 self._add(f"{path}.{name}", "is not an option here", origin(name) or where, fix)
