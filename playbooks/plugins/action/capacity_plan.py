@@ -62,6 +62,8 @@ def ports_of(read: Reader, kinds: list[str]) -> dict[str, int]:
     ports: dict[str, int] = {}
     if "database" in kinds:
         ports["PostgreSQL"] = read("postgresql_port", 0)
+        if read("pgbouncer_enabled", False):
+            ports["PgBouncer"] = read("topology_pool_port", 0)
     if "redis" in kinds:
         ports |= {"Redis broker": read("redis_broker_port", 0), "Redis cache": read("redis_cache_port", 0)}
     if "app" in kinds:

@@ -31,10 +31,9 @@ def rows_of(lists: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines of text with columns of one width."""
-    lines = [COLUMNS, *rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
+def table(lines: list[tuple[str, ...]]) -> list[str]:
+    """Return rows, of which the first names the columns, as lines of text with columns of one width."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
@@ -53,5 +52,5 @@ class ActionModule(ActionBase):
         for host in variables["ansible_play_hosts_all"]:
             found = variables["hostvars"][host].get(arguments["register"], {})
             lists[host] = found.get("releases", {})
-        self._display.display("\n" + "\n".join(table(rows_of(lists))) + "\n")
+        self._display.display("\n" + "\n".join(table([COLUMNS, *rows_of(lists)])) + "\n")
         return result | {"changed": False, "releases": lists}

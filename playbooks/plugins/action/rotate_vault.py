@@ -67,22 +67,9 @@ class ActionModule(VaultSecrets):
         # Not that of the class above, which would add secrets.
         result = super(VaultSecrets, self).run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            argument_spec={
-                "path": {"type": "path", "required": True},
-                "encrypted": {"type": "bool", "default": True},
+            argument_spec=self.ARGUMENTS
+            | {
                 "step": {"type": "str", "choices": list(STEPS), "required": True},
-                "secrets": {
-                    "type": "list",
-                    "elements": "dict",
-                    "required": True,
-                    "options": {
-                        "name": {"type": "str", "required": True},
-                        "length": {"type": "int", "default": 32},
-                        "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
-                        "keep": {"type": "bool", "default": False},
-                        "rotate": {"type": "str", "default": ""},
-                    },
-                },
                 "kinds": {"type": "list", "elements": "str", "required": True},
             }
         )

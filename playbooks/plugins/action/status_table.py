@@ -7,10 +7,14 @@ status_table:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import action_loader
+
+table = sys.modules[action_loader.get("release_table", class_only=True).__module__].table
 
 COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")
 DISK_FULL = 85  # percent
@@ -122,16 +126,9 @@ def notes_of(host: str, state: dict[str, Any]) -> Iterator[str]:
         yield f"{host}: migrations: {state['migrations'] or 'none'} to be applied"
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines of text with columns of one width."""
-    lines = [COLUMNS, *rows]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(COLUMNS))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
 def screen(seen: dict[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
     """Return the lines of the screen, and what needs somebody."""
-    lines = table([row_of(host, result) for host, result in seen.items()])
+    lines = table([COLUMNS, *(row_of(host, result) for host, result in seen.items())])
     notes = [note for host, result in seen.items() for note in notes_of(host, result.get("state") or {})]
     known = [result["state"] for result in seen.values() if result.get("state")]
     closed = sum(bool(state.get("firewall")) for state in known)

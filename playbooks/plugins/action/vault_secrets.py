@@ -20,7 +20,7 @@ import string
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -42,31 +42,30 @@ class ActionModule(ActionBase):
     """Add what is missing to a vault file on the control node."""
 
     _requires_connection = False
-    # For other actions that generate secrets.
+    # For other actions that work on the file.
     generate = staticmethod(generate)
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "path": {"type": "path", "required": True},
+        "encrypted": {"type": "bool", "default": True},
+        "secrets": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "length": {"type": "int", "default": 32},
+                "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
+                # What rotate_vault wants to know of them.
+                "rotate": {"type": "str", "default": ""},
+                "keep": {"type": "bool", "default": False},
+            },
+        },
+    }
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Add the missing secrets, and return their names."""
         result = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
-            argument_spec={
-                "path": {"type": "path", "required": True},
-                "encrypted": {"type": "bool", "default": True},
-                "secrets": {
-                    "type": "list",
-                    "elements": "dict",
-                    "required": True,
-                    "options": {
-                        "name": {"type": "str", "required": True},
-                        "length": {"type": "int", "default": 32},
-                        "kind": {"type": "str", "choices": ["text", "authority"], "default": "text"},
-                        # What rotate_vault wants to know of them.
-                        "rotate": {"type": "str"},
-                        "keep": {"type": "bool"},
-                    },
-                },
-            }
-        )
+        _, arguments = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
         # A link to the file stays one: what it points at is replaced.
         path = Path(os.path.realpath(self._loader.path_dwim(arguments["path"])))
         wanted = {item["name"]: (item["kind"], item["length"]) for item in arguments["secrets"]}

@@ -409,9 +409,7 @@ def table(sites: Iterable[Site], unknown: Iterable[str] = ()) -> str:
             + (f"of {site.limit}" if site.limit else "to a database that is not the site's own"),
             "",
         ]
-        found = [
-            wrong for check in (memory_excess, disk_excess, connection_excess, port_excess) for wrong in check(site)
-        ]
+        found = excess([site])
         lines += [f"DOES NOT FIT: {' '.join(filter(None, (one.host, one.variable, one.why)))}" for one in found]
         if not found:
             lines.append("What is known fits." if unknown else "It fits.")

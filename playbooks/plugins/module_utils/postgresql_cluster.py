@@ -16,9 +16,11 @@ ENVIRONMENT = {"PGCONNECT_TIMEOUT": "5", "LC_ALL": "C.UTF-8"}
 # One call: it asks which of the two it is, and then what that one knows.
 QUESTION = r"""
 SET statement_timeout = '10s';
-SELECT pg_is_in_recovery() AS replica \gset
+SELECT pg_is_in_recovery() AS replica, current_setting('max_connections') AS most,
+  count(*) AS connections FROM pg_stat_activity WHERE backend_type = 'client backend' \gset
 \if :replica
 SELECT json_build_object(
+  'replica', true, 'most', :most, 'connections', :connections,
   'position', greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn,
   'receiver', (SELECT json_build_object('status', status, 'address', sender_host, 'slot', slot_name,
                                         'timeline', received_tli)
@@ -28,6 +30,7 @@ SELECT json_build_object(
                  ELSE round(extract(epoch FROM now() - pg_last_xact_replay_timestamp())::numeric, 1) END);
 \else
 SELECT json_build_object(
+  'replica', false, 'most', :most, 'connections', :connections,
   'position', pg_current_wal_lsn() - '0/0'::pg_lsn,
   'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
   'replicas', (SELECT coalesce(json_agg(json_build_object(
@@ -125,6 +128,13 @@ class Cluster:
         done = self.as_postgres(*words, text=script)
         return done.stdout.strip() if done.returncode == 0 else None
 
+    def answer(self) -> dict[str, Any] | None:
+        """Return what the server knows of itself (QUESTION); None when it does not answer."""
+        answer = self.ask(QUESTION)
+        if answer is None:
+            return None
+        return {name: value for name, value in json.loads(answer).items() if value is not None}
+
     def others_with_data(self) -> list[str]:
         """Return the clusters of other major versions that have data, as "15 main"."""
         return [
@@ -163,9 +173,6 @@ class Cluster:
         _, active, _ = self.module.run_command(["systemctl", "show", "--property=ActiveState", "--value", self.unit])
         found["state"] = "stopped" if active.strip() in ("inactive", "failed") else "running"
         if found["state"] == "running":
-            answer = self.ask(QUESTION)
-            if answer is None:
-                found["state"] = "silent"
-            else:
-                found |= {name: value for name, value in json.loads(answer).items() if value is not None}
+            answer = self.answer()
+            found |= {"state": "silent"} if answer is None else answer
         return found

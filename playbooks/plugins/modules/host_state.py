@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.postgresql_cluster import Cluster
 from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.release_store import releases_in_use
 from ansible.module_utils.site_units import is_of_site
@@ -106,25 +107,22 @@ class Host:
 
     def database(self) -> dict[str, Any] | None:
         """What PostgreSQL is, its connections, and its replicas or its lag."""
-        if not glob.glob("/etc/postgresql/*/main/postgresql.conf"):
+        versions = [int(path.split("/")[3]) for path in glob.glob("/etc/postgresql/*/main/postgresql.conf")]
+        if not versions:
             return None
-        query = """
-            WITH replicas AS (
-                SELECT application_name AS name, client_addr::text AS address, state,
-                    CASE WHEN NOT pg_is_in_recovery()
-                        THEN pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) END AS bytes
-                FROM pg_stat_replication)
-            SELECT json_build_object(
-                'replica', pg_is_in_recovery(),
-                'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
-                'most', current_setting('max_connections')::int,
-                'replicas', (SELECT json_agg(replicas) FROM replicas),
-                'seconds', CASE WHEN pg_is_in_recovery()
-                    AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
-                    THEN extract(epoch FROM now() - pg_last_xact_replay_timestamp()) ELSE 0 END,
-                'follows', (SELECT status FROM pg_stat_wal_receiver LIMIT 1))
-        """
-        return json.loads(self._run("runuser", "-u", "postgres", "--", "psql", "-XAtc", query, cwd="/"))
+        answer = Cluster(self._module, max(versions)).answer()
+        if answer is None:
+            raise OSError("PostgreSQL does not answer")
+        replicas = [
+            {key: replica[key] for key in ("name", "address", "state")} | {"bytes": replica["lag_bytes"]}
+            for replica in answer.get("replicas", [])
+        ]
+        return {
+            **{key: answer[key] for key in ("replica", "connections", "most")},
+            "replicas": replicas,
+            "seconds": answer.get("lag_seconds", 0),
+            "follows": answer.get("receiver", {}).get("status"),
+        }
 
     def queues(self) -> dict[str, int] | None:
         """How many messages wait in each queue of Celery that is not empty: a queue is a list in the broker."""
