@@ -149,7 +149,7 @@ test-apps: bootstrap ## Molecule: three applications that are not ours, by inven
 test-tls: bootstrap ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
 
-test-cluster: bootstrap ## Molecule: one site on eight servers
+test-cluster: bootstrap browser-packages ## Molecule: one site on eight servers
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
 .PHONY: test-all test-long test-move

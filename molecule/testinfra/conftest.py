@@ -472,13 +472,15 @@ def redis_command(host: Host, inventory: dict[str, str], instance: str, *command
     return redis_as(host, port, user, password, *command)
 
 
+# By TLS where the host speaks it.
+REDIS_CLI = f"redis-cli $(test -e {(pem := '/etc/redis/slipway-tls.pem')} && echo --tls --cacert {pem})"
+
+
 def redis_as(host: Host, port: int, user: str, password: str, *command: str) -> str:
     """Run a Redis command as `user` with `password`; return what Redis says, errors too."""
     words = " ".join("%s" for _ in command)
-    certificate = "/etc/redis/slipway-tls.pem"
-    tls = f"$(test -e {certificate} && echo --tls --cacert {certificate})"
     result = host.run(
-        f"REDISCLI_AUTH=%s redis-cli {tls} -p %s --user %s --no-auth-warning {words} 2>&1",
+        f"REDISCLI_AUTH=%s {REDIS_CLI} -p %s --user %s --no-auth-warning {words} 2>&1",
         password,
         str(port),
         user,

@@ -119,6 +119,13 @@ def test_scenario_has_tests_and_runs_them(scenario: Path) -> None:
     assert sequence.index("converge") < sequence.index("verify")
 
 
+def test_modules_of_tests_have_names_of_their_own() -> None:
+    """Two scenarios share folders of tests, and pytest collects no second module of a name."""
+    names = [path.name for path in tracked("molecule/testinfra/*/*.py")]
+    assert len(names) > 10
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_scenario_folder_is_one() -> None:
     """A folder with a converge of its own but no molecule.yml is never run."""
     plays = {path.parent for path in tracked("molecule/*/*.yml") if path.name in ("converge.yml", "verify.yml")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Servers, memory_share, redis_as, redis_command
+from conftest import REDIS_CLI, Servers, memory_share, redis_as, redis_command
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://redis"]
@@ -36,7 +36,7 @@ def test_memory_is_half_of_its_share(host: Host, inventory: dict[str, Any], inst
 
 @pytest.mark.parametrize("port", [6379, 6380])
 def test_strangers_are_refused(host: Host, port: int) -> None:
-    assert "NOAUTH" in host.run("redis-cli -p %s ping", str(port)).stdout
+    assert "NOAUTH" in host.run(f"{REDIS_CLI} -p %s ping", str(port)).stdout
     assert "WRONGPASS" in redis_as(host, port, "default", "whatever", "ping")
     assert "WRONGPASS" in redis_as(host, port, "admin", "not the password", "ping")
 
@@ -112,7 +112,7 @@ def test_full_memory(host: Host, inventory: dict[str, str], instance: str) -> No
         # 24 values of 1 MiB into 16 MiB.
         said = host.check_output(
             "for i in $(seq 24); do head -c 1048576 /dev/zero | "
-            "REDISCLI_AUTH=%s redis-cli -p %s --user admin --no-auth-warning -x setex fill:$i 60; done",
+            f"REDISCLI_AUTH=%s {REDIS_CLI} -p %s --user admin --no-auth-warning -x setex fill:$i 60; done",
             inventory["vault_redis_admin_password"],
             str(port),
         ).splitlines()
