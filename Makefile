@@ -102,7 +102,9 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 	@ansible-playbook -i inventories/dev playbooks/secrets.yml
 	@ansible-playbook -i inventories/dev playbooks/dev.yml
 
-.PHONY: lint test test-unit test-app test-default test-release test-edge test-apps test-tls test-cluster
+# Fast ones first.
+LAYERS := unit app default release edge apps tls cluster
+.PHONY: lint test $(LAYERS:%=test-%)
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -110,22 +112,16 @@ lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@ruff format --check .
 
 test: ## All of it: lint and every layer of tests
-	@rm -rf $(REPORTS)
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory test-unit
-	@$(MAKE) --no-print-directory test-app
-	@$(MAKE) --no-print-directory test-default
-	@$(MAKE) --no-print-directory test-release
-	@$(MAKE) --no-print-directory test-edge
-	@$(MAKE) --no-print-directory test-apps
-	@$(MAKE) --no-print-directory test-tls
-	@$(MAKE) --no-print-directory test-cluster
-	@echo; total=0; \
-	for layer in unit app default release edge apps tls cluster; do \
-	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); \
-	    printf '%-12s %5d tests\n' $$layer $$tests; total=$$((total + tests)); \
+	@mkdir -p .cache; rm -rf $(REPORTS) $(STAGES)
+	$(call stage,lint,$(MAKE) --no-print-directory lint)
+	@total=0; \
+	for layer in $(LAYERS); do \
+	    start=$$SECONDS; \
+	    $(MAKE) --no-print-directory test-$$layer; \
+	    tests=$$(grep -o ' tests="[0-9]*"' $(REPORTS)/$$layer.xml | head -n 1 | tr -dc 0-9); total=$$((total + tests)); \
+	    printf '%-12s %5d s %5d tests\n' $$layer $$((SECONDS - start)) $$tests >>$(STAGES); \
 	done; \
-	echo "$$total passed, 0 failed"
+	echo; cat $(STAGES); echo "$$total passed, 0 failed"
 
 test-unit: .venv/complete ## Policy, plugins and templates, without hosts
 	@pytest molecule/unit --numprocesses 2 --junitxml=$(REPORTS)/unit.xml

@@ -207,7 +207,6 @@ def test_preflight_changes_nothing(role: Path) -> None:
             "ansible.builtin.stat",
             "ansible.builtin.setup",
             "ansible.builtin.command",
-            "login_key",
             "release_source",
             "postgresql_state",
         }

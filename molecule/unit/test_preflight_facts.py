@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 from conftest import load_plugin
 
 preflight_facts = load_plugin("playbooks/plugins/modules/preflight_facts.py")
@@ -20,3 +21,28 @@ def test_who_listens_is_named() -> None:
 
 def test_room_is_that_of_the_filesystem_a_folder_will_be_on(tmp_path: Path) -> None:
     assert preflight_facts.free_mb(str(tmp_path / "not/there/yet")) == preflight_facts.free_mb(str(tmp_path)) > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("authorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2\n", True),
+        ("authorizedkeysfile {}/%u/.ssh/authorized_keys\n", True),
+        ("authorizedkeysfile %h/.ssh/commented\n", False),
+        ("authorizedkeysfile .ssh/nothing_there\ntrustedusercakeys none\nauthorizedkeyscommand none\n", False),
+        ("authorizedkeysfile none\ntrustedusercakeys /etc/ssh/authority.pub\n", True),
+        ("authorizedkeysfile none\nauthorizedkeyscommand /usr/bin/keys\n", True),
+        ("", False),
+    ],
+)
+def test_key_of_who_logs_in_is_looked_for_where_sshd_looks(tmp_path: Path, settings: str, expected: bool) -> None:
+    folder = tmp_path / "ops/.ssh"
+    folder.mkdir(parents=True)
+    (folder / "authorized_keys").write_text("# Operators\n\nssh-ed25519 AAAA ops\n")
+    (folder / "commented").write_text("# ssh-ed25519 AAAA ops\n\n")
+    said = settings.format(tmp_path)
+    assert preflight_facts.has_key(said, "ops", str(tmp_path / "ops")) is expected
+
+
+def test_host_without_sshd_needs_no_key() -> None:
+    assert preflight_facts.login(None) == {}

@@ -6,12 +6,17 @@
 - `preflight_disk_mb`: MiB that are free on the fullest of the filesystems that the services write to;
 - `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
 - `preflight_clock`: the seconds since 1970;
-- `preflight_user`: the number of the user who asked, 0 for root.
+- `preflight_user`: the number of the user who asked, 0 for root;
+- `preflight_login`: the `user` who has logged in, and `has_key`, whether sshd would find a key or an authority for that
+  user; empty on a host without sshd, which is not reached by it and needs none.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -61,6 +66,33 @@ def free_mb(folder: str) -> int:
     return found.f_bavail * found.f_frsize // 2**20
 
 
+def has_key(settings: str, user: str, home: str) -> bool:
+    """Tell whether sshd, by what `sshd -T` says, would find a key of a user or an authority that vouches for one."""
+    for line in settings.splitlines():
+        name, *values = line.split()
+        if name in ("authorizedkeyscommand", "trustedusercakeys") and values != ["none"]:
+            return True
+        if name == "authorizedkeysfile":
+            for value in values:
+                path = Path(home, value.replace("%h", home).replace("%u", user))
+                try:
+                    if re.search(rb"^[^#\s]", path.read_bytes(), re.MULTILINE):
+                        return True
+                except OSError:
+                    continue
+    return False
+
+
+def login(sshd: str | None) -> dict[str, object]:
+    """Return who has logged in, as sudo and doas say it, and whether a key would do."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or pwd.getpwuid(os.getuid()).pw_name
+    if not sshd:
+        return {}
+    question = [sshd, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"]
+    settings = subprocess.run(question, capture_output=True, text=True, check=False).stdout
+    return {"user": user, "has_key": has_key(settings, user, pwd.getpwnam(user).pw_dir)}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
@@ -71,6 +103,7 @@ def main() -> None:
             "preflight_ports": listeners(),
             "preflight_clock": time.time(),
             "preflight_user": os.geteuid(),
+            "preflight_login": login(module.get_bin_path("sshd")),
         },
     )
 
