@@ -163,7 +163,7 @@ endef
 
 test-long: bootstrap test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
 	$(call long,release,release,long,molecule/testinfra/release)
-	$(call long,cluster,molecule_cluster,"long or disruptive",molecule/testinfra/site molecule/testinfra/cluster)
+	$(call long,cluster,molecule_cluster,disruptive,molecule/testinfra/site molecule/testinfra/cluster)
 
 test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move

@@ -395,6 +395,18 @@ def recap(output: str) -> dict[str, dict[str, int]]:
     return {host: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", counts)} for host, counts in lines}
 
 
+def changes(output: str) -> list[str]:
+    """Return what a playbook changed, each as "host: task"."""
+    found, task = [], ""
+    for line in output.splitlines():
+        if named := re.match(r"(?:TASK|RUNNING HANDLER) \[(.+)\]", line):
+            task = named[1]
+        elif changed := re.match(r"changed: \[([^\s\]]+)", line):
+            found.append(f"{changed[1]}: {task}")
+    assert bool(found) == any(counts["changed"] for counts in recap(output).values()), output[-4000:]
+    return found
+
+
 def journal(host: Host, unit: str, lines: int = 30) -> str:
     """Return the last lines that a unit wrote, for the message of a failing test."""
     return host.run("journalctl -u %s -n %s --no-pager -o cat", unit, str(lines)).stdout

@@ -207,7 +207,6 @@ def with_data_of_its_own(replica: Host) -> Iterator[None]:
 
 
 @pytest.mark.disruptive
-@pytest.mark.long
 def test_data_of_another_origin_are_refused(playbook: Playbooks, replica: Host, with_data_of_its_own: None) -> None:
     done = playbook("preflight.yml")
     assert done.returncode != 0
@@ -223,7 +222,6 @@ def test_data_of_another_origin_are_refused(playbook: Playbooks, replica: Host, 
 
 
 @pytest.mark.disruptive
-@pytest.mark.long
 def test_half_made_replica_is_begun_again(playbook: Playbooks, primary: Host, replica: Host) -> None:
     """As a run leaves it that was cut while it copied: the data gone, a part of the copy there, the copying at work."""
     folder = data(replica)
@@ -239,7 +237,6 @@ def test_half_made_replica_is_begun_again(playbook: Playbooks, primary: Host, re
 
 
 @pytest.mark.disruptive
-@pytest.mark.long
 def test_replica_that_was_away_for_too_long_is_made_anew(playbook: Playbooks, primary: Host, replica: Host) -> None:
     ask(primary, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
     replica.check_output("systemctl stop %s", unit(replica))
@@ -271,7 +268,6 @@ def works(reader: Host) -> bool:
 
 
 @pytest.mark.disruptive
-@pytest.mark.long
 def test_promotion_and_the_way_back(
     playbook: Playbooks, primary: Host, replica: Host, reader: Host, names: tuple[str, str]
 ) -> None:

@@ -51,10 +51,14 @@ class Instance:
                 return True
         return False
 
-    def users(self) -> dict[str, str]:
-        """Return the rules of each user as Redis has them."""
+    def users(self) -> dict[str, set[str]]:
+        """Return the rules of each user as Redis has them.
+
+        Those of a user that it has read from the file come in another order than those it was told by a command, and
+        do not say what is the default.
+        """
         lines = [line.split(" ", 2) for line in self.ask(["ACL LIST"]) if line.startswith("user ")]
-        return {words[1]: words[2] for words in lines}
+        return {words[1]: set(words[2].split()) - {"sanitize-payload"} for words in lines}
 
 
 def read_users(name: str) -> dict[str, str]:
