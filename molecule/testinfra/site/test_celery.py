@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import APP, Servers, Site, journal, live_unit, mail_to, wait_until
+from conftest import APP, Servers, Site, journal, live_unit, mail_to, main_pid, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://worker"]
@@ -41,3 +41,9 @@ def test_worker_is_ready_when_systemd_says_so(host: Host) -> None:
 def test_stop_time_covers_the_longest_task(host: Host) -> None:
     unit = live_unit(host, "celery-default")
     assert host.check_output("systemctl show -P TimeoutStopUSec %s", unit) == "5min 15s"
+
+
+def test_worker_steps_back_behind_pages(host: Host) -> None:
+    pid = main_pid(host, live_unit(host, "celery-default"))
+    levels = host.check_output("ps -o ni= -p %s --ppid %s", str(pid), str(pid)).split()
+    assert len(levels) > 1 and set(levels) == {"10"}
