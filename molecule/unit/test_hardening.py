@@ -12,8 +12,8 @@ from rendering import USES, render
 from test_preflight import inspect_role
 
 ROLE = ROOT / "roles/hardening"
-HAS_KEY = {"__hardening_login": {"found": True, "user": "admin", "changed": False, "failed": False}}
-NO_KEY = {"__hardening_login": {"found": False, "user": "admin", "changed": False, "failed": False}}
+HAS_KEY = {"ansible_facts": facts("12") | {"preflight_login": {"user": "admin", "has_key": True}}}
+NO_KEY = {"ansible_facts": facts("12") | {"preflight_login": {"user": "admin", "has_key": False}}}
 
 
 @pytest.fixture

@@ -55,11 +55,15 @@ def served(handler: Handler) -> Iterator[str]:
                 return
             threading.Thread(target=talk, args=(connection,), daemon=True).start()
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         done.set()
+        # Closed under the thread, its number would be the next server's socket, whose visitor the thread would take.
+        listener.shutdown(socket.SHUT_RDWR)
+        accepting.join()
         listener.close()
 
 
