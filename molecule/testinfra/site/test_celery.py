@@ -47,3 +47,5 @@ def test_worker_steps_back_behind_pages(host: Host) -> None:
     pid = main_pid(host, live_unit(host, "celery-default"))
     levels = host.check_output("ps -o ni= -p %s --ppid %s", str(pid), str(pid)).split()
     assert len(levels) > 1 and set(levels) == {"10"}
+    # The weight of nice 10 against nice 0, in percent.
+    assert host.check_output("systemctl show -P CPUWeight %s", live_unit(host, "celery-default")) == "11"

@@ -9,6 +9,36 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app"]
 
+# An application that has something to do when its process ends, and, in each worker, a thread that is at work then.
+LAST_WORK = """
+import atexit, os, threading, time
+
+def work():
+    time.sleep(1)
+    print("thread", os.getpid(), flush=True)
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+
+os.register_at_fork(after_in_child=threading.Thread(target=work).start)
+atexit.register(lambda: print("atexit", os.getpid(), flush=True))
+"""
+RUN_LAST_WORK = """
+set -e
+cd "$(mktemp -d)"
+printf '%%s' %s >lastwork.py
+slot=/srv/%s/slots/web/live
+run="$slot/release/venv/bin/python -m gunicorn --config $slot/gunicorn.conf.py"
+$run --bind unix:sock --workers 2 lastwork >said 2>&1 &
+timeout 20 sh -c 'until [ "$(grep -c Booting said)" = 2 ]; do sleep 0.05; done' || true
+sleep 0.3
+kill $!
+wait $!
+cat said
+rm -r "$PWD"
+"""
+
 
 def test_workers_are_2n_plus_1_of_the_usable_cores(host: Host) -> None:
     cores = int(host.check_output("nproc"))
@@ -41,6 +71,16 @@ def test_no_worker_waits_in_accept(host: Host) -> None:
     flags = [int(line.split()[1], 8) for line in listening.splitlines()]
     assert flags
     assert all(flag & os.O_NONBLOCK for flag in flags), flags
+
+
+def test_worker_ends_with_its_last_work_done(host: Host) -> None:
+    """gunicorn.conf.py cuts the end of a worker short, but not what an application may rely on."""
+    said = [line.split() for line in host.check_output(RUN_LAST_WORK, LAST_WORK, APP).splitlines()]
+    worked = [pid for what, pid, *_ in said if what == "thread"]
+    ended = [pid for what, pid, *_ in said if what == "atexit"]
+    assert len(worked) == 2, said
+    # gunicorn itself has an end, too, and each has one.
+    assert len(ended) == len(set(ended)) == 3 and set(worked) < set(ended), said
 
 
 def test_only_nginx_reaches_the_socket(host: Host) -> None:

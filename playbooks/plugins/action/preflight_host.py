@@ -21,7 +21,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
 FACT = "__preflight_faults"
-SUBSETS = ["min", "hardware", "virtual"]
+SUBSETS = ["min", "virtual"]
 
 
 def first_line(text: Any) -> str:
@@ -60,16 +60,14 @@ class ActionModule(ActionBase):
         return result | {"ansible_facts": facts}
 
     def _gather(self, variables: dict[str, Any]) -> dict[str, Any]:
+        gathered = variables.get("ansible_facts", {}).get("_ansible_facts_gathered")
         before = time.time()
-        facts = self._ask("preflight_facts", {}, variables)
+        facts = self._ask("preflight_facts", {"gather_subset": [] if gathered else SUBSETS}, variables)
         after = time.time()
         # Against this machine's clock, as hosts are asked one after the other; what the way took is not known.
         facts["preflight_clock_offset"] = facts["preflight_clock"] - (before + after) / 2
         facts["preflight_clock_error"] = (after - before) / 2
-        if not variables.get("ansible_facts", {}).get("_ansible_facts_gathered"):
-            facts |= self._ask("ansible.legacy.setup", {"gather_subset": SUBSETS}, variables)
-            facts["_ansible_facts_gathered"] = True
-        return facts | {"preflight_reached": True}
+        return facts | {"_ansible_facts_gathered": True, "preflight_reached": True}
 
     def _ask(self, module: str, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         answer = self._execute_module(module, module_args=arguments, task_vars=variables)

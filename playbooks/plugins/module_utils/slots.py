@@ -30,7 +30,6 @@ SLOTS = ("a", "b")
 CANARY = "canary"
 UNITS = UNIT_FOLDERS[0]
 CHECK_TIMEOUT = 60  # seconds for a service's own check
-ENDING_NICE = 10
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b")
 # What service.json may say, and what counts when it does not.
 DEFAULTS: dict[str, Any] = {
@@ -184,12 +183,6 @@ class Service:
         if self.state(slot) in ("active", "activating", "reloading") or (wait and self.state(slot) == "deactivating"):
             self.systemd.try_run("stop", *([] if wait else ["--no-block"]), self.unit(slot))
 
-    def step_back(self, slot: str) -> None:
-        """Let what serves now go before a slot that ends: to end five processes takes a while of the processor."""
-        pid = self.systemd.show(self.unit(slot))["MainPID"]
-        if pid != "0":  # which would be this process's own group
-            self.systemd.module.run_command(["renice", "--priority", str(ENDING_NICE), "--pgrp", pid])
-
     def check(self, slot: str) -> None:
         """Run the service's own check with the release and the environment of a slot; raise SlotError when it fails."""
         command = AppCommand(
@@ -240,11 +233,7 @@ class Service:
         point(os.path.join(self.folder, "live"), other)
         if live and self.settings["retire"] == "switch":
             time.sleep(self.settings["pause"])
-            # Told to stop first: a run that is cut leaves no slot that steps back and does not end.
-            self.stop(live, wait=False)
-            self.step_back(live)
-            if self.settings["wait"]:
-                self.stop(live)
+            self.stop(live, self.settings["wait"])
         self.enable()
 
     def enable(self) -> None:

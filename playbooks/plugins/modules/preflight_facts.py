@@ -1,8 +1,11 @@
 #!/usr/bin/python
-"""Tell what a host has left and who listens on it, as facts, without changing anything.
+"""Tell what a host is, what it has left and who listens on it, as facts, without changing anything.
 
     preflight_facts:
+      gather_subset: [min, virtual]   # kinds of Ansible's own facts to tell as well: one way to the host, not two
 
+- `memtotal_mb` and `processor_nproc`: its memory in MiB and its processors, as Ansible's own facts call them, which
+  would look at every disk and device for these two;
 - `preflight_disk_mb`: MiB that are free on the fullest of the filesystems that the services write to;
 - `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
 - `preflight_clock`: the seconds since 1970;
@@ -21,6 +24,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts.compat import ansible_facts
 
 FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
 LISTEN = "0A"
@@ -56,6 +60,12 @@ def listeners() -> dict[str, list[str]]:
         for socket in sockets & ports.keys():
             found[ports[socket]].add(f"{name} (pid {process.name})")
     return {port: sorted(names) for port, names in found.items()}
+
+
+def memory_mb() -> int:
+    """Return the MiB of memory that the kernel has to give."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    return int(found[1]) // 1024 if found else 0
 
 
 def free_mb(folder: str) -> int:
@@ -95,10 +105,16 @@ def login(sshd: str | None) -> dict[str, object]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"gather_subset": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True
+    )
+    subset = module.params["gather_subset"]
     module.exit_json(
         changed=False,
-        ansible_facts={
+        ansible_facts=(ansible_facts(module, subset) if subset else {})
+        | {
+            "memtotal_mb": memory_mb(),
+            "processor_nproc": len(os.sched_getaffinity(0)),
             "preflight_disk_mb": min(map(free_mb, FOLDERS)),
             "preflight_ports": listeners(),
             "preflight_clock": time.time(),

@@ -122,7 +122,13 @@ class Releaser:
             shutil.rmtree(service.path(CANARY), ignore_errors=True)
 
     def switch(self) -> None:
-        """Change over, and ask what serves then; services of one order at once, later ones once those have."""
+        """Change over, and ask what serves then, at last at an address where one is given."""
+        self.change_over()
+        if self.module.params["address"]:
+            self.probe()
+
+    def change_over(self) -> None:
+        """Change services over: those of one order at once, later ones once those have."""
         chosen = self.chosen()
         for unit in (unit for service in chosen for unit in service.settings["beside"]):
             self.actions += [f"{action} {unit['name']}" for action in keep(self.module, unit)]
