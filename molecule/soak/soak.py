@@ -41,9 +41,9 @@ OWN_SOCKET_HOST = "soak.invalid"
 BEFORE, AFTER = 2.0, 4.0
 # At the start, for each core; and for how long that is waited for.
 QUIET_LOAD, QUIET_WAIT = 0.25, 180.0
-NICE = 15
-# A command with that little priority: nice, and the same for its session, for between sessions theirs count (sched(7)).
-STEP_BACK = ("sh", "-c", 'echo "$0" >/proc/self/autogroup; exec nice -n "$0" "$@"', str(NICE))
+# A command that has a processor when nobody else wants it: the policy, and the least share for its session, for between
+# sessions theirs count (sched(7)).
+STEP_BACK = ("sh", "-c", 'echo 19 >/proc/self/autogroup; exec chrt --idle 0 "$0" "$@"')
 # How much slower than without a deploy the slowest answer may be.
 GOAL = 2.0
 PHASES = ("deploy", "rollback", "environment", "workers", "reload", "restart", "own-socket")
@@ -571,7 +571,7 @@ def main() -> int:
         target, phases = prepare(options)
         print(
             f"{target.url}, {os.cpu_count()} cores with everything on them: the services, the visitors, and Ansible.\n"
-            f"Ansible runs at nice {NICE}, since in earnest it runs on another machine.\n"
+            "Ansible has what the others leave of a processor, since in earnest it runs on another machine.\n"
             f"{options.rate:g} requests a second by {options.clients} visitors, timed from when they are due.",
             flush=True,
         )
