@@ -228,6 +228,7 @@ class Outcomes:
         """Begin with nothing."""
         self._parser = Environment(autoescape=True)
         self._named: dict[int, tuple[Any, frozenset[str] | None]] = {}
+        self._texts: dict[str, frozenset[str] | None] = {}
         self._values: dict[str, list[Any]] = {}
         self._found: dict[Any, Any] = {}
         self._host: Templar | None = None
@@ -305,10 +306,15 @@ class Outcomes:
             return None if None in named else frozenset().union(*named)  # type: ignore[arg-type]
         if not isinstance(value, str) or "{" not in value:
             return frozenset()
-        if self.ANY.search(value):
+        if value not in self._texts:
+            self._texts[value] = self._read(value)
+        return self._texts[value]
+
+    def _read(self, text: str) -> frozenset[str] | None:
+        if self.ANY.search(text):
             return None
         try:
-            return frozenset(node.name for node in self._parser.parse(value).find_all(Name))
+            return frozenset(node.name for node in self._parser.parse(text).find_all(Name))
         except TemplateError:
             return None
 
