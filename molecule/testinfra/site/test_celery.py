@@ -44,8 +44,9 @@ def test_stop_time_covers_the_longest_task(host: Host) -> None:
 
 
 def test_worker_steps_back_behind_pages(host: Host) -> None:
-    pid = main_pid(host, live_unit(host, "celery-default"))
+    unit = live_unit(host, "celery-default")
+    pid = main_pid(host, unit)
     levels = host.check_output("ps -o ni= -p %s --ppid %s", str(pid), str(pid)).split()
     assert len(levels) > 1 and set(levels) == {"10"}
     # The weight of nice 10 against nice 0, in percent.
-    assert host.check_output("systemctl show -P CPUWeight %s", live_unit(host, "celery-default")) == "11"
+    assert host.check_output("systemctl show -P CPUWeight %s", unit) == "11"

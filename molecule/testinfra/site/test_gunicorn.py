@@ -46,6 +46,12 @@ def test_workers_are_2n_plus_1_of_the_usable_cores(host: Host) -> None:
     assert int(host.check_output("pgrep --count --parent %s", str(pid))) == 2 * cores + 1
 
 
+def test_pages_have_no_less_priority_than_others_once_the_slot_has_started(host: Host) -> None:
+    pid = main_pid(host, live_unit(host, "web"))
+    levels = host.check_output("ps -o ni= -p %s --ppid %s", str(pid), str(pid)).split()
+    assert len(levels) > 1 and set(levels) == {"0"}
+
+
 def test_one_slot_serves(host: Host) -> None:
     active = [slot for slot in "ab" if host.run("systemctl is-active %s", f"{APP}-web@{slot}.service").succeeded]
     assert [f"{APP}-web@{slot}.service" for slot in active] == [live_unit(host, "web")]

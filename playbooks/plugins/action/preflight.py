@@ -33,7 +33,7 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ KNOWN_WORDS = (
     "password|passwd|pass|passphrase|secret|secrets|token|key|value|string|default|example|sample|dummy|"
     "placeholder|insecure|unsafe|test|testing|demo|admin|root|user|django|postgres|postgresql|redis|letmein"
 )
+PARSER = Environment(autoescape=True)
+# What may read any variable.
+READS_ANY = re.compile(r"\b(lookup|query|q)\s*\(\s*['\"](ansible\.builtin\.)?(vars|varnames|template)\b|\bvars\b")
 # What templating puts before the words that a role or an inventory has for a fault.
 NOISE = re.compile(r"^Error while evaluating conditional: |The filter plugin '[\w.]+\.mandatory' failed: ")
 # What is taken to be so of a host that is not asked or does not answer, so that its variables can be inspected.
@@ -210,6 +213,19 @@ def keep(variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fa
     return {"ansible_facts": {FACT: others + found}}
 
 
+@cache
+def names_in(text: str) -> frozenset[str] | None:
+    """Return the variables that a text names, if it is a template; None where that cannot be told."""
+    if "{" not in text:
+        return frozenset()
+    if READS_ANY.search(text):
+        return None
+    try:
+        return frozenset(node.name for node in PARSER.parse(text).find_all(Name))
+    except TemplateError:
+        return None
+
+
 class Outcomes:
     """Remembers what was found on one host for the others on which nothing can be different.
 
@@ -221,14 +237,10 @@ class Outcomes:
 
     # Where a value itself names no others, though it looks as if; hostvars and groups are the same for all.
     PLAIN = ("ansible_facts", "groups", "hostvars", "vars")
-    # What may read any variable.
-    ANY = re.compile(r"\b(lookup|query|q)\s*\(\s*['\"](ansible\.builtin\.)?(vars|varnames|template)\b|\bvars\b")
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._parser = Environment(autoescape=True)
         self._named: dict[int, tuple[Any, frozenset[str] | None]] = {}
-        self._texts: dict[str, frozenset[str] | None] = {}
         self._values: dict[str, list[Any]] = {}
         self._found: dict[Any, Any] = {}
         self._host: Templar | None = None
@@ -304,19 +316,7 @@ class Outcomes:
             parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
             named = [self._names(part) for part in parts]
             return None if None in named else frozenset().union(*named)  # type: ignore[arg-type]
-        if not isinstance(value, str) or "{" not in value:
-            return frozenset()
-        if value not in self._texts:
-            self._texts[value] = self._read(value)
-        return self._texts[value]
-
-    def _read(self, text: str) -> frozenset[str] | None:
-        if self.ANY.search(text):
-            return None
-        try:
-            return frozenset(node.name for node in self._parser.parse(text).find_all(Name))
-        except TemplateError:
-            return None
+        return names_in(value) if isinstance(value, str) else frozenset()
 
 
 class Inspector:

@@ -4,8 +4,8 @@
     preflight_facts:
       gather_subset: [min, virtual]   # kinds of Ansible's own facts to tell as well: one way to the host, not two
 
-- `memtotal_mb` and `processor_nproc`: its memory in MiB and its processors, as Ansible's own facts call them, which
-  would look at every disk and device for these two;
+- what Ansible's own facts say of memory and processors, as `memtotal_mb` and `processor_nproc`; the subset `hardware`
+  would look at every disk and device as well;
 - `preflight_disk_mb`: MiB that are free on the fullest of the filesystems that the services write to;
 - `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
 - `preflight_clock`: the seconds since 1970;
@@ -25,6 +25,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.compat import ansible_facts
+from ansible.module_utils.facts.hardware.linux import LinuxHardware
 
 FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
 LISTEN = "0A"
@@ -60,12 +61,6 @@ def listeners() -> dict[str, list[str]]:
         for socket in sockets & ports.keys():
             found[ports[socket]].add(f"{name} (pid {process.name})")
     return {port: sorted(names) for port, names in found.items()}
-
-
-def memory_mb() -> int:
-    """Return the MiB of memory that the kernel has to give."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB$", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
-    return int(found[1]) // 1024 if found else 0
 
 
 def free_mb(folder: str) -> int:
@@ -109,12 +104,13 @@ def main() -> None:
         argument_spec={"gather_subset": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True
     )
     subset = module.params["gather_subset"]
+    hardware = LinuxHardware(module)
     module.exit_json(
         changed=False,
         ansible_facts=(ansible_facts(module, subset) if subset else {})
+        | hardware.get_memory_facts()
+        | hardware.get_cpu_facts()
         | {
-            "memtotal_mb": memory_mb(),
-            "processor_nproc": len(os.sched_getaffinity(0)),
             "preflight_disk_mb": min(map(free_mb, FOLDERS)),
             "preflight_ports": listeners(),
             "preflight_clock": time.time(),

@@ -48,7 +48,10 @@ options:
       C(attempts).
     type: dict
   socket: {description: The Unix socket to ask., type: str, default: ""}
-  address: {description: The address to ask where there is no socket., type: str, default: ""}
+  address:
+    description: The address to ask where there is no socket; a switch asks it at its end.
+    type: str
+    default: ""
   port: {description: The port there., type: int, default: 80}
   tls: {description: Whether TLS is spoken on that port., type: bool, default: false}
   keep: {description: How many of the newest releases a commit keeps., type: int, default: 5}
@@ -57,6 +60,9 @@ options:
   what: {description: "What the log calls it: deploy, rollback or environment.", type: str, default: deploy}
 author: Slipway contributors
 """
+
+# One try, that does not take the processor from what serves, also once started, and has no visitors to say goodbye to.
+CANARY_UNIT = "\n[Service]\nRestart=no\nNice=10\nExecStartPost=\nKillSignal=SIGKILL\n"
 
 
 class Releaser:
@@ -102,8 +108,7 @@ class Releaser:
         service.prepare(self.candidate)
         if self.module.params["canary"]:
             service.systemd.try_run("stop", service.unit(CANARY))
-            # One try, that does not take the processor from what serves, and has no visitors to say goodbye to.
-            service.fill(CANARY, self.candidate, "\n[Service]\nRestart=no\nNice=10\nKillSignal=SIGKILL\n")
+            service.fill(CANARY, self.candidate, CANARY_UNIT)
 
     def try_out(self, service: Service) -> None:
         """Start the candidate in a slot that serves nobody, and ask it."""
