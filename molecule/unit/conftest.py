@@ -33,7 +33,8 @@ init_plugin_loader()
 
 def load_plugin(path: str) -> ModuleType:
     """Import a file of the tree that is in no package."""
-    name = f"slipway_{Path(path).stem}"
+    # A module has the name of the action that calls it.
+    name = f"slipway_{Path(path).parent.name}_{Path(path).stem}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, ROOT / path)
         assert spec and spec.loader
@@ -170,6 +171,12 @@ def run_action(
     loader = loader or DataLoader()
     action = plugin.ActionModule(task, connection, None, loader, Templar(loader, {}), None)
     return action.run(task_vars=dict(variables or {}))
+
+
+def run_here(command: str, **_: Any) -> dict[str, Any]:
+    """Run what an action would have a host's shell do, on this machine; in place of _low_level_execute_command."""
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
 
 @pytest.fixture

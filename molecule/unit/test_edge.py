@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +11,6 @@ from typing import Any
 
 import ansible.module_utils
 import pytest
-from ansible.module_utils.basic import AnsibleModule
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 from conftest import ROOT, load_plugin
 from test_preflight import inspect_role
 
@@ -24,7 +19,6 @@ ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"
 
 ROLE = ROOT / "roles/nginx"
 state = load_plugin("playbooks/plugins/modules/nginx_state.py")
-files = load_plugin("playbooks/plugins/modules/config_files.py")
 pack = load_plugin("playbooks/plugins/module_utils/precompress.py")
 
 LIMIT = {"name": "login", "path": "/login/", "rate": "6r/m"}
@@ -150,74 +144,6 @@ def test_networks_that_were_fetched_go_with_their_list(monkeypatch: pytest.Monke
     assert say(monkeypatch, tmp_path, fetched=False)["changed"]
     assert "192.0.2.0" not in (tmp_path / "proxies.geo").read_text()
     assert not say(monkeypatch, tmp_path, fetched=False)["changed"]
-
-
-def test_refused_files_are_taken_back(tmp_path: Path) -> None:
-    """The module itself, run as Ansible runs it: what was there is there again, and what is new is gone."""
-    old, new = tmp_path / "old.conf", tmp_path / "new.conf"
-    old.write_text("old")
-    me = {"owner": None, "group": None, "mode": None}
-    wanted = [{"path": str(old), "content": "changed", **me}, {"path": str(new), "content": "new", **me}]
-
-    def run(command: list[str]) -> dict[str, Any]:
-        said: dict[str, Any] = {}
-
-        class Module:
-            params = {"folders": [], "files": wanted, "only": None, "validate": command}
-            check_mode = False
-
-            def run_command(self, argv: list[str]) -> tuple[int, str, str]:
-                done = subprocess.run(argv, capture_output=True, text=True, check=False)
-                return done.returncode, done.stdout, done.stderr
-
-            def atomic_move(self, source: str, target: str) -> None:
-                os.replace(source, target)
-
-            def load_file_common_arguments(self, entry: dict[str, Any]) -> dict[str, Any]:
-                return entry
-
-            def set_fs_attributes_if_different(self, *_: Any) -> bool:
-                return False
-
-            def exit_json(self, **result: Any) -> None:
-                said.update(result)
-
-            def fail_json(self, **result: Any) -> None:
-                said.update(result | {"failed": True})
-                raise SystemExit
-
-        files.AnsibleModule = lambda **_: Module()
-        try:
-            files.main()
-        except SystemExit:
-            pass
-        finally:
-            files.AnsibleModule = AnsibleModule
-        return said
-
-    said = run(["grep", "-q", "nothing of it", str(old)])
-    assert said["failed"] and "the old one was put back" in said["msg"]
-    assert old.read_text() == "old" and not new.exists()
-    assert run(["grep", "-q", "changed", str(old)])["changed_paths"] == [str(old), str(new)]
-    assert old.read_text() == "changed" and new.read_text() == "new"
-
-
-def test_override_changes_a_part(variables_for: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    sys.modules.pop("slipway_config_files")  # the module has the action's name
-    action = load_plugin("playbooks/plugins/action/config_files.py")
-    own = tmp_path / "mine.j2"
-    name = "etc/nginx/snippets/slipway-site.conf.j2"
-    block = "{% block media %}{{ super() }}# mine {{ nginx_app_name }}\n{% endblock %}"
-    own.write_text(f'{{% extends "{name}" %}}\n{block}\n')
-    variables = variables_for(ROLE, "12")
-    plugin = action.ActionModule.__new__(action.ActionModule)
-    plugin._templar, plugin._loader = Templar(DataLoader(), variables), DataLoader()
-    plugin._find_needle = lambda _, source: str(ROLE / "templates" / source)
-    file = {"src": name, "dest": "/etc/x", "owner": None, "group": None, "mode": None}
-    shipped = plugin._render(file, variables)["content"]
-    mine = plugin._render(file, variables, str(own))["content"]
-    assert "# mine slipway" in mine and "# mine" not in shipped
-    assert mine.replace("# mine slipway\n", "") == shipped
 
 
 def test_files_are_compressed_as_far_as_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROOT, load_plugin, load_yaml
+from conftest import ROOT, load_plugin, load_yaml, run_action, run_here
 from rendering import USES, render
 
 ROLE = ROOT / "roles/processes"
@@ -137,10 +137,11 @@ def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: 
 
 @pytest.fixture
 def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Return a function that runs process_prune on folders of the test's own, with a systemd that only listens."""
+    """Return a function that runs the task on folders of the test's own, with a systemd that only listens."""
     shared = load_plugin("playbooks/plugins/module_utils/systemd_unit.py")
     monkeypatch.setitem(sys.modules, "ansible.module_utils.systemd_unit", shared)
     module = load_plugin("playbooks/plugins/modules/process_prune.py")
+    action = load_plugin("playbooks/plugins/action/process_prune.py")
     calls: list[tuple[str, ...]] = []
 
     class Systemd:
@@ -154,17 +155,24 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
 
     monkeypatch.setattr(module, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(module, "SETTINGS", str(tmp_path))
+    monkeypatch.setattr(action, "SETTINGS", str(tmp_path))
     monkeypatch.setattr(module, "Systemd", Systemd)
+
+    def execute(_: object, name: str, module_args: dict[str, Any], **__: Any) -> dict[str, Any]:
+        assert name == "process_prune"
+        said: dict[str, Any] = {}
+        fake = SimpleNamespace(params=module_args, exit_json=lambda **out: said.update(out))
+        monkeypatch.setattr(module, "AnsibleModule", lambda **_: fake)
+        module.main()
+        return said
+
+    monkeypatch.setattr(action.ActionModule, "_low_level_execute_command", staticmethod(run_here))
+    monkeypatch.setattr(action.ActionModule, "_execute_module", execute)
 
     def run(check: bool = False, **params: Any) -> dict[str, Any]:
         calls.clear()
-        said: dict[str, Any] = {}
-        fake = SimpleNamespace(
-            params={"app": "app", **params}, check_mode=check, exit_json=lambda **out: said.update(out)
-        )
-        monkeypatch.setattr(module, "AnsibleModule", lambda **_: fake)
-        module.main()
-        return said | {"calls": list(calls)}
+        said = run_action(action, check=check, app="app", **params)
+        return {name: said[name] for name in ("changed", "services", "timers")} | {"calls": list(calls)}
 
     return run
 

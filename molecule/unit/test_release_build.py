@@ -21,7 +21,7 @@ command = load_plugin("playbooks/plugins/module_utils/app_command.py")
 build = load_plugin("playbooks/plugins/modules/release_build.py")
 ship = load_plugin("playbooks/plugins/modules/release_ship.py")
 store = load_plugin("playbooks/plugins/module_utils/release_store.py")
-union = load_plugin("playbooks/plugins/modules/static_union.py")
+union = load_plugin("playbooks/plugins/module_utils/static_union.py")
 
 ROLE = ROOT / "roles/django_app"
 
@@ -464,46 +464,35 @@ def test_environment_of_two_releases_stays_for_one(tmp_path: Path) -> None:
     assert [os.path.basename(path) for path in store.find_unwanted(str(tmp_path), 1)] == ["old"]
 
 
-def unite(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> dict[str, Any]:
-    """Unite the static files of all releases, those of one winning, and return what the module says."""
-    said: dict[str, Any] = {}
-    parameters = {
-        "directory": str(folder / "releases"),
-        "release": str(folder / "releases" / name),
-        "destination": str(folder / "static"),
-        "subdirectory": "static",
-    }
-    module = SimpleNamespace(params=parameters, check_mode=False, exit_json=lambda **result: said.update(result))
-    monkeypatch.setattr(union, "AnsibleModule", lambda **_: module)
-    union.main()
-    return said
+def unite(folder: Path, name: str, dry: bool = False) -> list[str]:
+    """Unite the static files of all releases, those of one winning, and return what that changed."""
+    return union.unite(str(folder), str(folder / "releases" / name), dry)
 
 
-def test_static_files_of_all_releases_are_there_and_the_candidates_win(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_static_files_of_all_releases_are_there_and_the_candidates_win(tmp_path: Path) -> None:
     complete(tmp_path, "old", age=9, site="old", gone="gone")
     complete(tmp_path, "newer", site="newer")
     (tmp_path / "releases/unfinished/static").mkdir(parents=True)
     (tmp_path / "releases/unfinished/static/half.css").write_text("half")
-    assert unite(monkeypatch, tmp_path, "old")["changed"]
+    assert sorted(unite(tmp_path, "old", dry=True)) == ["gone.css", "site.css"] and not (tmp_path / "static").exists()
+    assert sorted(unite(tmp_path, "old")) == ["gone.css", "site.css"]
     read = {path.name: path.read_text() for path in (tmp_path / "static").iterdir()}
     assert read == {"site.css": "old", "gone.css": "gone"}
-    assert not unite(monkeypatch, tmp_path, "old")["changed"]
-    assert unite(monkeypatch, tmp_path, "newer") == {"changed": True, "written": 1, "removed": 0}
+    assert not unite(tmp_path, "old")
+    assert unite(tmp_path, "newer") == ["site.css"]
     assert (tmp_path / "static/site.css").read_text() == "newer"
 
 
-def test_folder_in_place_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     release = complete(tmp_path, "r1")
     (release / "static/x").write_text("file")
-    unite(monkeypatch, tmp_path, "r1")
+    unite(tmp_path, "r1")
     (release / "static/x").unlink()
     (release / "static/x").mkdir()
     (release / "static/x/y").write_text("deeper")
-    unite(monkeypatch, tmp_path, "r1")
+    unite(tmp_path, "r1")
     assert (tmp_path / "static/x/y").read_text() == "deeper"
-    assert not unite(monkeypatch, tmp_path, "r1")["changed"]
+    assert not unite(tmp_path, "r1")
 
 
 def test_second_run_waits_for_the_lock_and_says_who_has_it(tmp_path: Path) -> None:

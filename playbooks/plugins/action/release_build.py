@@ -8,9 +8,9 @@
       environment: {UV_CACHE_DIR: ...}
       settings: "{{ __django_app_build }}"
 
-A release that is complete costs one call. Otherwise the archive is transferred and the module of the same name builds
-it, in one call too. The hooks and the files of the inventory, which may have secrets in them, are read from the role's
-variables here: they are in no task's arguments, and so a build that fails can say why.
+The archive is transferred where the release is not complete, and the module of the same name does the rest in one call.
+The hooks and the files of the inventory, which may have secrets in them, are read from the role's variables here: they
+are in no task's arguments, and so a build that fails can say why.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,12 @@ class ActionModule(ActionBase):
             "source": source["description"],
             "by": f"{getpass.getuser()}@{socket.gethostname()}",
         }
-        result = self._call(arguments, variables)
-        if result.get("failed") or result["complete"] or self._task.check_mode:
-            return self._note(result)
+        marker = shlex.quote(f"{arguments['folder']}/releases/{arguments['id']}/.complete")
+        if self._task.check_mode or self._low_level_execute_command(f"test -e {marker}")["rc"] == 0:
+            result = self._call(arguments, variables)
+            # One that has its marker may have lost its virtual environment.
+            if result.get("failed") or result["complete"] or self._task.check_mode:
+                return self._note(result)
         self._connection._shell.tmpdir = self._connection._shell.tmpdir or self._make_tmp_path()
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
         self._transfer_file(source["archive"], remote)

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     # Seconds for which both slots serve before the old one stops: so first requests and last work do not meet.
     "pause": 0,
     "wait": False,  # whether to wait until it has stopped
+    "socket": "",  # the Unix socket at which it answers visitors, where it does
     "check": [],  # a command of the release that must succeed in the new slot's environment
     # Units that both slots need, as the socket that they share; with the options of module_utils/managed_unit.py.
     "beside": [],

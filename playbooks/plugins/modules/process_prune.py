@@ -1,10 +1,9 @@
 #!/usr/bin/python
-"""Remove the descriptions of services and the timers that are no longer wanted."""
+"""Remove descriptions of services and timers: the part of the action of this name that runs on the host."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
@@ -14,28 +13,18 @@ DOCUMENTATION = r"""
 module: process_prune
 short_description: Remove the descriptions of services and the timers that are no longer wanted
 description:
-  - Of the services in C(/etc/APP/services), but for those of gunicorn and Celery, the folders of those that are not to
-    be kept are removed; the deployment that follows stops what is described nowhere.
-  - Of the timers in C(/etc/APP/timers) those that are not to be kept are stopped, disabled and removed.
+  - Of services the folders in C(/etc/APP/services) are removed; the deployment that follows stops what is described
+    nowhere.
+  - Timers are stopped, disabled and removed.
 options:
   app: {description: The application's name., type: str, required: true}
-  services: {description: The names of the services to keep., type: list, elements: str, required: true}
-  timers: {description: The names of the timers to keep., type: list, elements: str, required: true}
+  services: {description: The names of the services to remove., type: list, elements: str, required: true}
+  timers: {description: The names of the timers to remove., type: list, elements: str, required: true}
 author: Slipway contributors
 """
 
 UNITS = "/etc/systemd/system"
 SETTINGS = "/etc"
-# The folders of gunicorn and Celery, which their roles look after.
-OTHERS = re.compile(r"(web|celery)(-.*)?")
-
-
-def names_in(folder: str) -> list[str]:
-    """Return what is in a folder that may be missing."""
-    try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
 
 
 def remove(path: str) -> None:
@@ -65,27 +54,17 @@ def main() -> None:
             "services": {"type": "list", "elements": "str", "required": True},
             "timers": {"type": "list", "elements": "str", "required": True},
         },
-        supports_check_mode=True,
     )
-    app = module.params["app"]
-    folders, markers = f"{SETTINGS}/{app}/services", f"{SETTINGS}/{app}/timers"
-    services = [
-        name for name in names_in(folders) if not OTHERS.fullmatch(name) and name not in module.params["services"]
-    ]
-    timers = [
-        name.removesuffix(".env")
-        for name in names_in(markers)
-        if name.endswith(".env") and name.removesuffix(".env") not in module.params["timers"]
-    ]
-    if not module.check_mode:
-        for name in services:
-            shutil.rmtree(f"{folders}/{name}")
-        if timers:
-            systemd = Systemd(module)
-            for name in timers:
-                remove_timer(systemd, f"{app}-{name}", f"{markers}/{name}.env")
-            systemd.run("daemon-reload")
-    module.exit_json(changed=bool(services or timers), services=services, timers=timers)
+    folder = f"{SETTINGS}/{module.params['app']}"
+    services, timers = module.params["services"], module.params["timers"]
+    for name in services:
+        shutil.rmtree(f"{folder}/services/{name}")
+    systemd = Systemd(module)
+    for name in timers:
+        remove_timer(systemd, f"{module.params['app']}-{name}", f"{folder}/timers/{name}.env")
+    if timers:
+        systemd.run("daemon-reload")
+    module.exit_json(changed=True, services=services, timers=timers)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from ansible.module_utils.release_store import (
     releases_in_use,
     write_marker,
 )
+from ansible.module_utils.static_union import unite
 
 DOCUMENTATION = r"""
 module: release_build
@@ -40,7 +41,7 @@ description:
   - Unpacks the source, makes or reuses the virtual environment, collects the static files, and writes the marker last.
     What is not complete is built anew by the next run. Nothing that serves is touched.
   - Without an archive it only says whether the release is complete. When it is, the link C(candidate) is made to lead
-    to it.
+    to it, and the folder of static files made to have those of all kept releases.
 options:
   app: {description: The application's name., type: str, required: true}
   folder: {description: The folder that has C(releases) and C(venvs)., type: path, required: true}
@@ -493,14 +494,15 @@ def main() -> None:
     build = Build(module)
     link = os.path.join(build.folder, "candidate")
     complete = is_complete(build.release)
-    if complete and leads_to(link, build.release):
-        module.exit_json(changed=False, complete=True, marker=read_marker(build.release))
-    if module.check_mode or (not complete and not module.params["archive"]):
-        module.exit_json(changed=True, complete=complete, marker=read_marker(build.release))
+    current = complete and leads_to(link, build.release)
+    if current or module.check_mode or (not complete and not module.params["archive"]):
+        static = unite(build.folder, build.release, dry=module.check_mode) if current else []
+        module.exit_json(changed=not current or bool(static), complete=complete, marker=read_marker(build.release))
     try:
         with deploy_lock(build.folder):
             if not is_complete(build.release):  # by now another run may have built it
                 build.build()
+            unite(build.folder, build.release)
             point(link, build.release)
     except (BuildError, LockedError) as error:
         module.fail_json(msg=f"The release {module.params['id']} was not built; what serves goes on. {error}")

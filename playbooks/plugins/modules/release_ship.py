@@ -20,13 +20,15 @@ from ansible.module_utils.release_store import (
     releases_in_use,
     write_marker,
 )
+from ansible.module_utils.static_union import unite
 
 DOCUMENTATION = r"""
 module: release_ship
 short_description: Hand a finished release from the host that built it to the others
 description:
   - C(ask) says which parts of a release this host lacks, C(pack) packs a part on the host that has it, C(receive)
-    unpacks parts, with the marker last. When the release is complete, the link C(candidate) is made to lead to it.
+    unpacks parts, with the marker last. When the release is complete, the link C(candidate) is made to lead to it, and
+    the folder of static files made to have those of all kept releases.
 options:
   step: {description: What to do., type: str, choices: [ask, pack, receive], required: true}
   folder: {description: The folder that has C(releases) and C(venvs)., type: path, required: true}
@@ -131,14 +133,16 @@ def main() -> None:
                     release.pack(part, archive)
             module.exit_json(changed=False)
         lacks = release.lacks()
-        changed = bool(lacks) or not leads_to(link, release.path)
-        if not changed or module.check_mode:
-            module.exit_json(changed=changed, lacks=lacks)
+        current = not lacks and leads_to(link, release.path)
+        if current or module.check_mode:
+            static = unite(release.folder, release.path, dry=module.check_mode) if current else []
+            module.exit_json(changed=not current or bool(static), lacks=lacks)
         if lacks and parameters["step"] == "ask":
             module.exit_json(changed=False, lacks=lacks)
         with deploy_lock(release.folder):
             for part in release.lacks():
                 release.receive(part, parameters["parts"][part])
+            unite(release.folder, release.path)
             point(link, release.path)
     except (ShipError, LockedError, OSError) as error:
         module.fail_json(msg=f"The release {parameters['id']} was not handed over; what serves goes on. {error}")

@@ -38,7 +38,7 @@ options:
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
   canary:
-    description: Whether the release is started on a socket of its own first, and asked for pages there.
+    description: Whether what answers visitors is started on a socket of its own first, and asked for pages there.
     type: bool
     default: false
   gate:
@@ -47,9 +47,8 @@ options:
       said to use, as C(host) and C(proto); seconds to wait for an answer, as C(timeout), and how often to ask, as
       C(attempts).
     type: dict
-  socket: {description: The Unix socket to ask., type: str, default: ""}
   address:
-    description: The address to ask where there is no socket; a switch asks it at its end.
+    description: An address to ask for pages too; a switch asks it at its end.
     type: str
     default: ""
   port: {description: The port there., type: int, default: 80}
@@ -77,22 +76,13 @@ class Releaser:
         self.gate: dict[str, Any] = module.params["gate"]
         self.actions: list[str] = []
 
-    def fault(self, path: str = "") -> str:
-        """Ask for the pages, and return what is wrong with the first that is not as it should be."""
-        return first_fault(self.server(path), self.gate["probes"], self.gate["attempts"])
-
-    def server(self, path: str = "") -> Server:
-        """Return the server to ask."""
-        params = self.module.params
-        return Server(
-            self.gate["host"],
-            self.gate["proto"],
-            self.gate["timeout"],
-            path or params["socket"],
-            params["address"],
-            params["port"],
-            params["tls"],
+    def fault(self, socket: str = "") -> str:
+        """Ask at a socket or the address, and return what is wrong with the first page that is not as it should be."""
+        params, gate = self.module.params, self.gate
+        server = Server(
+            gate["host"], gate["proto"], gate["timeout"], socket, params["address"], params["port"], params["tls"]
         )
+        return first_fault(server, gate["probes"], gate["attempts"])
 
     def chosen(self) -> list[Service]:
         """Return the services to change over."""
@@ -106,7 +96,7 @@ class Releaser:
     def prepare(self, service: Service) -> None:
         """Fill the slots that a service is about to start."""
         service.prepare(self.candidate)
-        if self.module.params["canary"]:
+        if self.module.params["canary"] and service.settings["socket"]:
             service.systemd.try_run("stop", service.unit(CANARY))
             service.fill(CANARY, self.candidate, CANARY_UNIT)
 
@@ -129,11 +119,10 @@ class Releaser:
     def switch(self) -> None:
         """Change over, and ask what serves then, at last at an address where one is given."""
         self.change_over()
-        if self.module.params["address"]:
-            self.probe()
+        self.ask_address()
 
     def change_over(self) -> None:
-        """Change services over: those of one order at once, later ones once those have."""
+        """Change services over, those that answer visitors first."""
         chosen = self.chosen()
         for unit in (unit for service in chosen for unit in service.settings["beside"]):
             self.actions += [f"{action} {unit['name']}" for action in keep(self.module, unit)]
@@ -141,6 +130,13 @@ class Releaser:
         self.actions += [f"switch {service.name}" for service in services]
         if self.module.check_mode or not services:
             return
+        answering = [service for service in services if service.settings["socket"]]
+        for group in (answering, [service for service in services if service not in answering]):
+            if group:
+                self.change_group_over(group)
+
+    def change_group_over(self, services: list[Service]) -> None:
+        """Change services over: those of one order at once, later ones once those have."""
         for service in services:
             self.prepare(service)
         services[0].systemd.run("daemon-reload")
@@ -151,18 +147,31 @@ class Releaser:
                 step.result()
 
     def switch_one(self, service: Service) -> None:
-        """Change a service over, and ask for pages where that is wanted."""
-        if self.module.params["canary"]:
+        """Change a service over, and ask it for pages where it answers visitors."""
+        if self.module.params["canary"] and service.settings["socket"]:
             self.try_out(service)
         service.switch(self.candidate)
-        if self.module.params["socket"] and (fault := self.fault()):
+        self.ask(service)
+
+    def ask(self, service: Service) -> None:
+        """Ask what serves for pages, if it answers visitors."""
+        if service.settings["socket"] and (fault := self.fault(service.settings["socket"])):
             live = service.unit(service.live or "a")
             raise SlotError(f"{live} serves: {fault}", service.systemd.journal(live))
 
     def probe(self) -> None:
-        """Ask for pages."""
-        if not self.module.check_mode and (fault := self.fault()):
-            raise SlotError(f"{self.module.params['socket'] or 'through Nginx on this host'}: {fault}")
+        """Ask for pages: what answers visitors here, and the address where one is given."""
+        if self.module.check_mode:
+            return
+        for service in self.services:
+            if is_wanted(service) and service.live:
+                self.ask(service)
+        self.ask_address()
+
+    def ask_address(self) -> None:
+        """Ask the address for pages, where one is given."""
+        if self.module.params["address"] and not self.module.check_mode and (fault := self.fault()):
+            raise SlotError(f"through Nginx on this host: {fault}")
 
     def wait(self) -> None:
         """Wait until what serves no more has ended."""
@@ -288,7 +297,6 @@ def main() -> None:
                     "attempts": {"type": "int", "required": True},
                 },
             },
-            "socket": {"type": "str", "default": ""},
             "address": {"type": "str", "default": ""},
             "port": {"type": "int", "default": 80},
             "tls": {"type": "bool", "default": False},

@@ -1,0 +1,144 @@
+"""Files and folders as they shall be: what one command finds to be so, what is taken back, what overrides a part."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from conftest import ROOT, load_plugin, run_here
+
+ROLE = ROOT / "roles/nginx"
+files = load_plugin("playbooks/plugins/modules/config_files.py")
+action = load_plugin("playbooks/plugins/action/config_files.py")
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Return what is wanted, and is there: a folder, files in it, and of folders like it that one alone."""
+    me = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name, "mode": None}
+    folder = tmp_path / "it's $HOME/worker-a"
+    folder.mkdir(parents=True, mode=0o755)
+    entries = []
+    for name, content, mode in (("unit", "what\nis so\n", None), ("empty", "", None), ("secret", "s", "0640")):
+        (folder / name).write_text(content, encoding="utf-8")
+        (folder / name).chmod(int(mode or "0644", 8))
+        entries.append({"path": str(folder / name), "content": content, **me, "mode": mode})
+    only = {"pattern": f"{folder.parent}/worker-*", "keep": [str(folder)]}
+    return [{"path": str(folder), **me}], entries, only
+
+
+def is_there(wanted: Any) -> bool:
+    """Ask the action by its own command, on this machine."""
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._low_level_execute_command = run_here
+    return bool(plugin._is_there(*wanted))
+
+
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "content": lambda folder: (folder / "unit").write_text("what\nis no\n"),
+    "no content": lambda folder: (folder / "unit").write_text(""),
+    "some content": lambda folder: (folder / "empty").write_text("x"),
+    "missing": lambda folder: (folder / "secret").unlink(),
+    "mode": lambda folder: (folder / "secret").chmod(0o644),
+    "mode of the folder": lambda folder: folder.chmod(0o700),
+    "link": lambda folder: (folder / "unit").rename(folder / "real") and (folder / "unit").symlink_to("real"),
+    "folder in place of a file": lambda folder: (folder / "empty").unlink() or (folder / "empty").mkdir(),
+    "one too many": lambda folder: (folder.parent / "worker-b").mkdir(),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_is_not_so_is_seen(wanted: Any, name: str) -> None:
+    assert is_there(wanted)
+    BREAKS[name](Path(wanted[0][0]["path"]))
+    assert not is_there(wanted)
+
+
+def test_other_owner_is_seen(wanted: Any) -> None:
+    for entry in (*wanted[0], *wanted[1]):
+        assert is_there(wanted)
+        for kind in ("owner", "group"):
+            own = entry[kind]
+            entry[kind] = "games"
+            assert not is_there(wanted)
+            entry[kind] = own
+
+
+def test_folders_alone(wanted: Any) -> None:
+    assert is_there((wanted[0], [], None))
+    assert not is_there((wanted[0], [], wanted[2] | {"keep": []}))
+
+
+def test_refused_files_are_taken_back(tmp_path: Path) -> None:
+    """The module itself, run as Ansible runs it: what was there is there again, and what is new is gone."""
+    old, new = tmp_path / "old.conf", tmp_path / "new.conf"
+    old.write_text("old")
+    me = {"owner": None, "group": None, "mode": None}
+    wanted = [{"path": str(old), "content": "changed", **me}, {"path": str(new), "content": "new", **me}]
+
+    def run(command: list[str]) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+
+        class Module:
+            params = {"folders": [], "files": wanted, "only": None, "validate": command}
+            check_mode = False
+
+            def run_command(self, argv: list[str]) -> tuple[int, str, str]:
+                done = subprocess.run(argv, capture_output=True, text=True, check=False)
+                return done.returncode, done.stdout, done.stderr
+
+            def atomic_move(self, source: str, target: str) -> None:
+                os.replace(source, target)
+
+            def load_file_common_arguments(self, entry: dict[str, Any]) -> dict[str, Any]:
+                return entry
+
+            def set_fs_attributes_if_different(self, *_: Any) -> bool:
+                return False
+
+            def exit_json(self, **result: Any) -> None:
+                said.update(result)
+
+            def fail_json(self, **result: Any) -> None:
+                said.update(result | {"failed": True})
+                raise SystemExit
+
+        files.AnsibleModule = lambda **_: Module()
+        try:
+            files.main()
+        except SystemExit:
+            pass
+        finally:
+            files.AnsibleModule = AnsibleModule
+        return said
+
+    said = run(["grep", "-q", "nothing of it", str(old)])
+    assert said["failed"] and "the old one was put back" in said["msg"]
+    assert old.read_text() == "old" and not new.exists()
+    assert run(["grep", "-q", "changed", str(old)])["changed_paths"] == [str(old), str(new)]
+    assert old.read_text() == "changed" and new.read_text() == "new"
+
+
+def test_override_changes_a_part(variables_for: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    own = tmp_path / "mine.j2"
+    name = "etc/nginx/snippets/slipway-site.conf.j2"
+    block = "{% block media %}{{ super() }}# mine {{ nginx_app_name }}\n{% endblock %}"
+    own.write_text(f'{{% extends "{name}" %}}\n{block}\n')
+    variables = variables_for(ROLE, "12")
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._templar, plugin._loader = Templar(DataLoader(), variables), DataLoader()
+    plugin._find_needle = lambda _, source: str(ROLE / "templates" / source)
+    file = {"src": name, "dest": "/etc/x", "owner": None, "group": None, "mode": None}
+    shipped = plugin._render(file, variables)["content"]
+    mine = plugin._render(file, variables, str(own))["content"]
+    assert "# mine slipway" in mine and "# mine" not in shipped
+    assert mine.replace("# mine slipway\n", "") == shipped
