@@ -70,11 +70,24 @@ def test_passwords_may_stay(faults_of: Callable[..., str], kept: dict[str, Any])
         ("hardening_restarts_excluded", ["x)} = 1; system('id"]),
         ("hardening_sysctl_settings", {"net.core.somaxconn =": 1}),
         ("hardening_sysctl_settings", {"kernel.core_pattern": "x\nkernel.sysrq = 1"}),
+        ("hardening_swap_size", 8),
+        ("hardening_swap_size", -1),
     ],
     ids=str,
 )
 def test_what_cannot_be_is_refused(faults_of: Callable[..., str], variable: str, value: Any) -> None:
     assert variable in faults_of(**{variable: value})
+
+
+def test_swap_that_would_fill_the_disk_is_refused(faults_of: Callable[..., str]) -> None:
+    def said(size: int = 1024, **more: Any) -> str:
+        return faults_of(hardening_swap_size=size, ansible_facts=HAS_KEY["ansible_facts"] | more)
+
+    assert "hardening_swap_size" in (refused := said(preflight_disk_mb=1500)) and "1500 MiB are free" in refused
+    assert said(size=512, preflight_disk_mb=1500) == "" and said(size=0, preflight_disk_mb=10) == ""
+    # What is there already takes no more room; a container gets none.
+    assert said(preflight_disk_mb=1500, swaptotal_mb=1023) == ""
+    assert said(preflight_disk_mb=1500, virtualization_type="lxc") == ""
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -71,7 +71,7 @@ def test_python_compiles(rendered: Callable[..., dict[str, str]], release: str, 
 @pytest.mark.parametrize("release", RELEASES)
 def test_units_are_sections_of_settings(rendered: Callable[..., dict[str, str]], release: str) -> None:
     known = {
-        *("service", "socket", "unit", "install", "timer", "journal", "journald", "path", "mount", "slice"),
+        *("service", "socket", "unit", "install", "timer", "journal", "journald", "path", "mount", "slice", "swap"),
         *("manager", "resolve", "time", "link", "match", "network"),
     }
     for path, text in of_kind(rendered(release), r"^/etc/systemd/").items():
