@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from conftest import APP, Site, live_unit, main_pid
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app"]
 
-# An application that has something to do when its process ends, and, in each worker, a thread that is at work then.
+# An application that tells who it was asked in, that has something to do when its process ends, and, in each worker, a thread that is at
+# work then.
 LAST_WORK = """
 import atexit, os, threading, time
 
@@ -18,6 +20,7 @@ def work():
     print("thread", os.getpid(), flush=True)
 
 def application(environ, start_response):
+    print("asked", os.getpid(), environ["PATH_INFO"], flush=True)
     start_response("200 OK", [("Content-Length", "0")])
     return [b""]
 
@@ -79,9 +82,23 @@ def test_no_worker_waits_in_accept(host: Host) -> None:
     assert all(flag & os.O_NONBLOCK for flag in flags), flags
 
 
-def test_worker_ends_with_its_last_work_done(host: Host) -> None:
+@pytest.fixture(scope="module")
+def said(host: Host) -> list[list[str]]:
+    """Return what gunicorn and the application of this file's own have said from start to end, by words."""
+    return [line.split() for line in host.check_output(RUN_LAST_WORK, LAST_WORK, APP).splitlines()]
+
+
+def test_first_visitor_of_a_worker_does_not_wait_for_what_a_first_request_loads(said: list[list[str]]) -> None:
+    """The pages are asked for once in gunicorn itself, whose workers share what that loads, and once in each of them."""
+    workers = {pid for what, pid, *_ in said if what == "thread"}
+    asked = {pid: [words[2] for words in said if words[:2] == ["asked", pid]] for _, pid, *_ in said}
+    pages = [pages for pages in asked.values() if pages]
+    assert len(pages) == 3 and all(one == pages[0] for one in pages), said
+    assert len(workers) == 2 and all(asked[pid] for pid in workers), said
+
+
+def test_worker_ends_with_its_last_work_done(said: list[list[str]]) -> None:
     """gunicorn.conf.py cuts the end of a worker short, but not what an application may rely on."""
-    said = [line.split() for line in host.check_output(RUN_LAST_WORK, LAST_WORK, APP).splitlines()]
     worked = [pid for what, pid, *_ in said if what == "thread"]
     ended = [pid for what, pid, *_ in said if what == "atexit"]
     assert len(worked) == 2, said
