@@ -10,8 +10,8 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app"]
 
-# An application that tells who it was asked in, that has something to do when its process ends, and, in each worker, a thread that is at
-# work then.
+# An application that tells which process was asked for what, and has something to do when a process ends and, in each
+# worker, a thread that is at work then.
 LAST_WORK = """
 import atexit, os, threading, time
 
@@ -89,7 +89,7 @@ def said(host: Host) -> list[list[str]]:
 
 
 def test_first_visitor_of_a_worker_does_not_wait_for_what_a_first_request_loads(said: list[list[str]]) -> None:
-    """The pages are asked for once in gunicorn itself, whose workers share what that loads, and once in each of them."""
+    """The pages are asked for in gunicorn itself, whose workers share what that loads, and in each of them."""
     workers = {pid for what, pid, *_ in said if what == "thread"}
     asked = {pid: [words[2] for words in said if words[:2] == ["asked", pid]] for _, pid, *_ in said}
     pages = [pages for pages in asked.values() if pages]
