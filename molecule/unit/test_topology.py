@@ -289,6 +289,26 @@ def test_application_goes_by_the_second_role_while_a_password_changes(resolve_in
 
 
 @pytest.mark.parametrize(
+    ("secrets", "who", "second"),
+    [
+        ({}, ("my_app_ro", "new"), ""),
+        ({"vault_postgresql_reader_password_next": ODD}, ("my_app_ro_next", ODD), ODD),
+        (
+            {"vault_postgresql_reader_password_next": "", "vault_postgresql_reader_password_previous": "old"},
+            ("my_app_ro", "new"), "new",
+        ),
+    ],
+)  # fmt: skip
+def test_who_only_reads_goes_by_a_second_role_too(
+    resolve_in: Callable[..., Resolve], secrets: dict[str, str], who: tuple[str, str], second: str
+) -> None:
+    resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_reader_password="new", **secrets)
+    url = urlsplit(resolve("app1", "topology_database_replica_url"))
+    assert (unquote(url.username or ""), unquote(url.password or "")) == who
+    assert resolve("db", "postgresql_second_reader_password") == second
+
+
+@pytest.mark.parametrize(
     ("secrets", "second"),
     [
         ({"vault_postgresql_password_next": "", "vault_postgresql_password_previous": "old"}, "new"),

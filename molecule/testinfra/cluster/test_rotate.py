@@ -21,6 +21,7 @@ from conftest import (
     read_vault,
     redis_as,
     sites_of,
+    wait_until,
 )
 from testinfra.host import Host
 
@@ -29,9 +30,11 @@ testinfra_hosts = ["ansible://redis"]
 pytestmark = pytest.mark.disruptive
 
 REDIS = {"celery": (6379, "vault_redis_broker_password"), "django": (6380, "vault_redis_cache_password")}
-ROTATED = ("vault_django_secret_key", "vault_postgresql_password", "vault_redis_broker_password",
-           "vault_redis_cache_password", "vault_redis_admin_password")  # fmt: skip
+ROTATED = ("vault_django_secret_key", "vault_postgresql_password", "vault_postgresql_reader_password",
+           "vault_postgresql_replication_password", "vault_redis_broker_password", "vault_redis_cache_password",
+           "vault_redis_admin_password")  # fmt: skip
 SECOND = f"{APP}_next"
+READER = f"{APP}_ro"
 # All that YAML, Jinja, systemd, a shell, libpq, Redis or a URL could stumble over.
 ODD = """a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€"""
 
@@ -169,10 +172,37 @@ def test_old_password_of_postgresql_is_refused(database: Host, rotation: Rotatio
     assert log_in_to(database, APP, rotation.new[name]).succeeded
     refused = log_in_to(database, APP, rotation.old[name])
     assert refused.failed and "password authentication failed" in refused.stderr
-    # The second role is gone.
+    # The second roles are gone.
     assert log_in_to(database, SECOND, rotation.new[name]).failed
     roles = database.check_output("sudo -u postgres psql -Atc 'SELECT rolname FROM pg_roles'").split()
-    assert APP in roles and SECOND not in roles
+    assert {APP, READER} < set(roles) and not [role for role in roles if role.endswith("_next")]
+
+
+def test_old_password_of_the_reader_is_refused(playbook: Playbooks, rotation: Rotation) -> None:
+    name = "vault_postgresql_reader_password"
+    for host in hosts_of(playbook, "database"):
+        assert log_in_to(host, READER, rotation.new[name]).succeeded
+        assert log_in_to(host, READER, rotation.old[name]).failed
+
+
+def followers(database: Host) -> set[str]:
+    """Return the processes that send the log to replicas."""
+    query = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'"
+    return set(database.check_output("sudo -u postgres psql -Atc %s", query).split())
+
+
+def test_old_password_of_replicas_is_refused(playbook: Playbooks, database: Host, rotation: Rotation) -> None:
+    replica = hosts_of(playbook, "database")[1]
+    known = replica.check_output("sudo -u postgres psql -Atc 'SHOW primary_conninfo'")
+    ask = "PGPASSWORD=%s psql %s -Atc IDENTIFY_SYSTEM"
+    for password, said in ((rotation.new, True), (rotation.old, False)):
+        answer = replica.run(ask, password["vault_postgresql_replication_password"], f"{known} replication=1")
+        assert answer.succeeded is said, answer.stderr
+    # A replica that has lost its connection comes back with the new one.
+    before = followers(database)
+    assert before
+    database.check_output("sudo -u postgres psql -Atc %s", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+    wait_until(lambda: len(followers(database) - before) == len(before), what="replicas that follow again")
 
 
 def test_next_run_finds_nothing_to_do(playbook: Playbooks, rotation: Rotation) -> None:
