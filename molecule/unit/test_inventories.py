@@ -25,9 +25,9 @@ def groups_of(inventory: Path) -> dict[str, list[str]]:
     return {name: group["hosts"] for name, group in said.items() if name != "_meta" and "hosts" in group}
 
 
-def test_inventory_of_many_hosts_has_the_groups_that_are_tested() -> None:
-    shipped = groups_of(ROOT / "inventories/cluster")
-    tested = groups_of(ROOT / "inventories/molecule_cluster")
+def test_inventory_of_many_hosts_has_the_groups_that_are_tested(inventories: Path) -> None:
+    shipped = groups_of(inventories / "cluster")
+    tested = groups_of(inventories / "molecule_cluster")
     assert shipped.keys() - {"all"} == GROUPS == tested.keys() - {"test_hosts", "outside"}
     assert {len(shipped[group]) for group in ("database", "app", "worker", "edge")} == {2}
     # Whatever two hosts are asked of in one they are in the other; the third of a kind is like the second.
