@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import socketserver
 import ssl
 import stat
 import threading
@@ -224,23 +225,25 @@ def test_settings_are_what_the_role_says(rendered: Callable[..., dict[str, str]]
 # How a release is asked for
 
 
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with what was asked."""
+
+    def do_GET(self) -> None:
+        """Say it."""
+        body = f"{self.headers['Host']} {self.headers['X-Forwarded-Proto']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Be silent."""
+
+
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[int, list[str]]]:
     """Serve by TLS; yield the port, and the names that clients ask for when they connect."""
     asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            """Say what was asked."""
-            body = f"{self.headers['Host']} {self.headers['X-Forwarded-Proto']}".encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Be silent."""
-
     files = Files(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
@@ -261,6 +264,17 @@ def test_release_is_asked_for_by_tls_under_its_name(tls_server: tuple[int, list[
     assert asked == [NAME]
     plainly = probe.Server(NAME, "https", 2, address="127.0.0.1", port=port)
     assert "no answer" in probe.first_fault(plainly, [wanted])
+
+
+def test_application_is_asked_plainly_at_its_socket_where_nginx_speaks_tls(tmp_path: Path) -> None:
+    probe = load_plugin("playbooks/plugins/module_utils/probe.py")
+    path = str(tmp_path / "web.sock")
+    with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = probe.Server(NAME, "https", 5, path, address="127.0.0.1", port=443, tls=True)
+        fault = probe.first_fault(asked, [{"path": "/", "status": 200, "contains": f"{NAME} https"}])
+        server.shutdown()
+    assert fault == ""
 
 
 def test_script_is_the_one_that_certbot_calls() -> None:

@@ -38,8 +38,8 @@ class Server:
     ) -> None:
         """Take the Host header, the scheme that the visitor is said to use, seconds to wait, and where it listens.
 
-        With `tls` the server is asked by TLS, for the certificate of `host`. Whether that one is to be trusted is not a
-        question of the release.
+        At a `path`, a Unix socket, it is asked plainly. With `tls` an address is asked by TLS, for the certificate of
+        `host`; whether that one is to be trusted is not a question of the release.
         """
         self.host = host
         self.proto = proto
@@ -59,7 +59,7 @@ class Server:
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(self.timeout)
             connection.sock.connect(self.path)
-        if self.tls:
+        elif self.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             plain = socket.create_connection((self.address, self.port), self.timeout)
