@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,20 @@ def test_who_listens_is_named() -> None:
         port = str(server.getsockname()[1])
         assert any(one.endswith(f"(pid {os.getpid()})") for one in preflight_facts.listeners()[port])
     assert not preflight_facts.listeners().get(port)
+
+
+def test_who_is_about_to_be_started_by_systemd_goes_by_the_name_of_the_program() -> None:
+    script = "open('/proc/self/comm', 'w').write('(python)'); print(flush=True); input()"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[server.fileno()]
+        ) as process,
+    ):
+        assert process.stdout
+        process.stdout.readline()
+        port = str(server.getsockname()[1])
+        assert f"python (pid {process.pid})" in preflight_facts.listeners()[port]
 
 
 def test_room_is_that_of_the_filesystem_a_folder_will_be_on(tmp_path: Path) -> None:

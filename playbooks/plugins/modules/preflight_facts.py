@@ -55,7 +55,8 @@ def listeners() -> dict[str, list[str]]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             sockets = set(filter(None, map(target, (process / "fd").iterdir())))
-            name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            # In brackets while systemd, which holds the sockets until then, is about to make it that program.
+            name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip().strip("()")
         except OSError:
             continue  # it has ended meanwhile, or is not ours to look at
         for socket in sockets & ports.keys():
