@@ -156,14 +156,14 @@ define long
 @export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(1); \
 molecule destroy -s $(1); \
 molecule converge -s $(1); \
-ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(4) -m $(3) \
+ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(4) -m '$(3)' \
     --connection ansible --ansible-inventory $(CURDIR)/inventories/$(2) --junitxml=$(REPORTS)/long-$(1).xml; \
 molecule destroy -s $(1)
 endef
 
 test-long: bootstrap test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
 	$(call long,release,release,long,molecule/testinfra/release)
-	$(call long,cluster,molecule_cluster,disruptive,molecule/testinfra/site molecule/testinfra/cluster)
+	$(call long,cluster,molecule_cluster,disruptive or long,molecule/testinfra/site molecule/testinfra/cluster)
 
 test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move

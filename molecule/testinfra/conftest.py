@@ -289,6 +289,12 @@ def hosts_of(playbook: Playbooks, group: str) -> list[Host]:
     return get_hosts([f"ansible://{group}?ansible_inventory={playbook.inventory}"])
 
 
+@pytest.fixture(scope="session")
+def hosts(playbook: Playbooks) -> dict[str, Host]:
+    """Return all hosts of the scenario by name."""
+    return {host.backend.host: host for host in hosts_of(playbook, "test_hosts")}
+
+
 def podman(host: Host, *words: str) -> None:
     """Have podman do something with a host."""
     variables = host.ansible.get_variables()
@@ -393,6 +399,17 @@ def recap(output: str) -> dict[str, dict[str, int]]:
     lines = re.findall(r"^(\S+)\s+: (ok=\d+ .*)$", output, flags=re.MULTILINE)
     assert lines, output[-4000:]
     return {host: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", counts)} for host, counts in lines}
+
+
+def state_of(host: Host) -> str:
+    """Return a digest of what a run could change: packages, files, and our services with their processes."""
+    return host.check_output(
+        "{ dpkg-query -W; systemctl list-unit-files --no-legend;"
+        " find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n' | sort;"
+        " for unit in $(systemctl list-units --plain --no-legend 'slipway*' 'nginx*' 'redis*' 'postgres*' 'pgbouncer*'"
+        """ | awk '$4 ~ "^(running|listening|waiting)$" { print $1 }');"""
+        " do systemctl show --property Id --property MainPID $unit; done; } | sha256sum"
+    )
 
 
 def changes(output: str) -> list[str]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from conftest import PROJECT, Playbooks, recap, wait_until
-from testinfra import get_host
 from testinfra.host import Host
 
 # What changes the firewall does it on hosts that no other needs.
@@ -96,12 +95,6 @@ def groups(host: Host) -> dict[str, list[str]]:
     named = host.ansible.get_variables()["groups"]
     groups = {name: named[name] for name in ("database", "redis", "app", "worker", "edge")}
     return groups | {"all": sorted({name for names in groups.values() for name in names})}
-
-
-@pytest.fixture(scope="module")
-def hosts(groups: dict[str, list[str]], playbook: Playbooks) -> dict[str, Host]:
-    """Return all hosts of the site."""
-    return {name: get_host(f"ansible://{name}?ansible_inventory={playbook.inventory}") for name in groups["all"]}
 
 
 @pytest.fixture(scope="module")

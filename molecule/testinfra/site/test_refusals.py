@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Servers, recap
-from testinfra.host import Host
+from conftest import Servers, recap, state_of
 
 testinfra_hosts = ["ansible://app"]
 pytestmark = pytest.mark.runs_on("app", first=True)
 
+FOREIGN_PORT = 8099
 # Variable: a wrong value, and what the message must say besides the variable's name.
 FAULTS: dict[str, tuple[object, str]] = {
     "nginx_server_names": ([""], "nginx_server_names[0]"),
@@ -27,33 +28,40 @@ FAULTS: dict[str, tuple[object, str]] = {
     "redis_cache_port": (6379, "is the port of the broker too"),
     "celery_workers": ([{"name": "default", "concurency": 2}], "did you mean concurrency?"),
     "django_app_source": ("/nowhere", "does not exist on the control node"),
+    "celery_task_time_limit": (7200, "they would run twice"),
+    "topology_disk_needed_mb": (10**9, "GiB are free, and 976562.5 GiB are needed"),
+    "nginx_status_port": (FOREIGN_PORT, f"port {FOREIGN_PORT}, which Nginx status needs, is held by python3 (pid "),
     "base_timezone": ("Europe Berlin", "must be a name of the time zone database"),
 }
 
 
-def state(host: Host) -> str:
-    """Return a digest of what a deploy could change: packages, configuration, releases, units."""
-    return host.check_output(
-        "{ dpkg-query -W; find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n'"
-        " | sort;"
-        " systemctl list-units --plain --no-legend 'slipway*' 'nginx*' 'redis*' 'postgresql*'; } | sha256sum"
-    )
+@pytest.fixture
+def foreign(servers: Servers) -> Iterator[None]:
+    """Have something that is not ours listen on a port of each host with Nginx."""
+    for host in servers.of("edge"):
+        host.check_output(f"systemd-run --quiet --unit foreign python3 -m http.server --directory /mnt {FOREIGN_PORT}")
+    yield
+    for host in servers.of("edge"):
+        host.check_output("systemctl stop foreign")
 
 
-def test_all_faults_are_told_and_nothing_is_changed(tmp_path: Path, servers: Servers, site_playbook: Callable) -> None:
+def test_all_faults_are_told_and_nothing_is_changed(
+    foreign: None, tmp_path: Path, servers: Servers, site_playbook: Callable
+) -> None:
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({name: value for name, (value, _) in FAULTS.items()}))
     hosts = [servers.host(name) for name in servers.all]
-    before = [state(host) for host in hosts]
+    before = [state_of(host) for host in hosts]
 
     result = site_playbook("site.yml", "--extra-vars", f"@{wrong}")
 
     assert result.returncode != 0
-    assert [state(host) for host in hosts] == before
+    assert [state_of(host) for host in hosts] == before
     assert all(counts["changed"] == 0 for counts in recap(result.stdout).values())
     text = " ".join(result.stdout.split())
     missing = {name: said for name, (_, said) in FAULTS.items() if said not in text}
     assert not missing, result.stdout[-8000:]
+    assert len(re.findall("^fatal:", result.stdout, re.MULTILINE)) == 1, "one list, not one for each host"
     assert '"changeme"' not in text, "the message shows a secret"
 
 

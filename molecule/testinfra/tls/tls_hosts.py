@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
+from certificates import sign
 from conftest import Background
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import AuthorityInformationAccessOID
 
 NAME = "www.example.test"
 SECOND = "shop.example.test"
@@ -129,25 +129,7 @@ class Issuer:
         names: list[str] | None = None, authority: bool = False, responder: str = "",
     ) -> x509.Certificate:  # fmt: skip
         """Return a certificate that was signed `age` days ago and ends in `days`."""
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name.from_rfc4514_string(f"CN={name}"))
-            .issuer_name(x509.Name.from_rfc4514_string(f"CN={self.name}"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=age))
-            .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
-        if responder:
-            where = x509.AccessDescription(
-                AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(responder)
-            )
-            builder = builder.add_extension(x509.AuthorityInformationAccess([where]), critical=False)
-        return builder.sign(self.key, hashes.SHA256())
+        return sign(name, key, self.name, self.key, days, -age, tuple(names or ()), authority, responder)
 
 
 class Responder:

@@ -240,13 +240,14 @@ class ActionModule(Preflight):
         }
         secret = self._secret_names()
         own = {name: value for name, value in variables.items() if str(name).startswith("vault_") or name in secret}
-        folder = os.path.realpath(str(variables.get("inventory_dir") or "/nonexistent"))
+        sources = [path for path in map(Path, variables.get("ansible_inventory_sources", [])) if path.exists()]
+        folders = tuple(f"{os.path.realpath(path if path.is_dir() else path.parent)}/" for path in sources)
         for name, value in {**own, **inside}.items():
             tag = Origin.get_tag(value)
             if not isinstance(value, str) or not value.strip() or "{{" in value or tag is None or not tag.path:
                 continue
             # What is given with -e is somebody's own file, and gone when the run is.
-            if not os.path.realpath(tag.path).startswith(f"{folder}/") or is_encrypted(tag.path):
+            if not os.path.realpath(tag.path).startswith(folders) or is_encrypted(tag.path):
                 continue
             fault = Fault(
                 name,
