@@ -302,6 +302,14 @@ def podman(host: Host, *words: str) -> None:
     subprocess.run(["podman", *words, name], env=os.environ | PODMAN, check=True, capture_output=True)
 
 
+def lets_in(host: Host) -> bool:
+    """Tell whether the host can be logged in to: until it has booted, ssh is an error and not an answer."""
+    try:
+        return host.run("true").succeeded
+    except RuntimeError:
+        return False
+
+
 def sites_of(hosts: list[Host]) -> list[Site]:
     """Return the site as each of some hosts with Nginx serves it."""
     return [Site(f"http://{host.ansible.get_variables()['ansible_host']}") for host in hosts]

@@ -110,3 +110,20 @@ def test_what_needs_somebody_of_the_database(database: dict[str, Any], need: str
 )
 def test_work_on_a_host(state: dict[str, Any], reboot: bool, work: list[str]) -> None:
     assert plan.work_on({"state": state}, reboot) == work
+
+
+@pytest.mark.parametrize(
+    ("drained", "hosts"),
+    [
+        ({"edge1": ["10.0.0.2:8000"], "edge2": ["10.0.0.2:8000"]}, {"app2"}),
+        # An Nginx beside the application knows it by its socket.
+        ({"app1": ["unix:/run/shop/web.sock"], "edge1": ["10.0.0.1:8000"]}, {"app1"}),
+        ({"app1": ["unix:/run/shop/web.sock"]}, {"app1"}),
+        ({"app1": [], "edge1": []}, set()),
+    ],
+)
+def test_drained_hosts_are_known(drained: dict[str, list[str]], hosts: set[str]) -> None:
+    seen = {name: {"state": {"nginx": {"drained": servers}}} for name, servers in drained.items()}
+    servers = {"app1": "10.0.0.1:8000", "app2": "10.0.0.2:8000", "edge1": "10.0.0.3:8000", "edge2": "10.0.0.4:8000"}
+    assert plan.drained_hosts(seen | {"db1": {"state": DATABASE}, "lost": {}}, servers) == hosts
+    assert plan.work_on({"state": APP}, False, drained=True) == ["requests: it is drained"]

@@ -15,6 +15,7 @@ from conftest import (
     Site,
     changes,
     hosts_of,
+    lets_in,
     mail_to,
     podman,
     sites_of,
@@ -128,10 +129,12 @@ def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: l
             assert " down;" in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
         finally:
             podman(host, "start")
-            wait_until(lambda: host.run("systemctl is-system-running --wait").stdout.strip() in ("running", "degraded"))
+            wait_until(lambda: lets_in(host), 60, f"{name} to start")
+        # The other one has its turn when this one serves again.
         again = ["podman", "restart", "--time", "120", CONTAINER]
-        done = playbook("patch.yml", *say(patch_reboot=True, host=name, patch_reboot_command=again), **PODMAN)
+        done = playbook("patch.yml", *say(patch_reboot=True, patch_reboot_command=again), **PODMAN)
         assert done.returncode == 0, done.stdout[-6000:]
+        assert f"{name}: restart: asked for; requests: it is drained" in done.stdout
     assert " down;" not in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
     assert [answer for answer in browsers.answers if answer != "200"] == []
 

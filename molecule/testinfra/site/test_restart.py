@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import APP, Servers, Site, mail_to, restart, services_of, unit_of, wait_until
+from conftest import APP, Servers, Site, lets_in, mail_to, restart, services_of, unit_of, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://test_hosts"]
 pytestmark = pytest.mark.disruptive
-
-
-def lets_in(host: Host) -> bool:
-    """Tell whether the host can be logged in to: until it has booted, ssh is an error and not an answer."""
-    try:
-        return host.run("true").succeeded
-    except RuntimeError:
-        return False
 
 
 def test_restarted_host_serves(host: Host, servers: Servers, site: Site) -> None:

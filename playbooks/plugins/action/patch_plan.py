@@ -3,8 +3,9 @@
     patch_plan:
       register: __patch_seen      # the variable with what host_state has seen on each host
 
-A host is patched that has updates, needs a restart, or was left behind by a run that was cut; with `patch_reboot` each
-of them is. One whose restart stops something is left out unless `patch_stop` says otherwise.
+A host is patched that has updates, needs a restart, or was left out of the load; with `patch_reboot` each of them is.
+Those that are out of the load go first: while they are, the others may be all that serves. One whose restart stops
+something is left out unless `patch_stop` says otherwise.
 """
 
 from __future__ import annotations
@@ -16,7 +17,20 @@ from ansible.plugins.action import ActionBase
 WAY_OUT = """with -e '{"patch_stop": true}' it is patched too"""
 
 
-def work_on(seen: dict[str, Any], reboot: bool) -> list[str]:
+def drained_hosts(seen: dict[str, dict[str, Any]], servers: dict[str, str]) -> set[str]:
+    """Return the hosts of the application that an Nginx sends nothing.
+
+    `servers` are where it finds each over the network; the application beside it it finds by a socket.
+    """
+    drained = {
+        (host if server.startswith("unix:") else server)
+        for host, found in seen.items()
+        for server in found.get("state", {}).get("nginx", {}).get("drained", [])
+    }
+    return {host for host, server in servers.items() if drained & {host, server}}
+
+
+def work_on(seen: dict[str, Any], reboot: bool, drained: bool = False) -> list[str]:
     """Return what there is to do on a host, in words."""
     state = seen.get("state", {})
     updates = state.get("updates", 0)
@@ -26,6 +40,8 @@ def work_on(seen: dict[str, Any], reboot: bool) -> list[str]:
         work.append("restart: asked for")
     if state.get("nginx", {}).get("leaving"):
         work.append("visitors: it was about to go when a run was cut")
+    if drained:
+        work.append("requests: it is drained")
     return work
 
 
@@ -40,12 +56,15 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(argument_spec={"register": {"type": "str", "required": True}})
         variables = task_vars or {}
         hostvars = variables["hostvars"]
+        order = self._templar.template(variables["patch_order"])
+        seen = {host: hostvars[host].get(arguments["register"], {}) for host in order}
+        drained = drained_hosts(seen, {host: hostvars[host]["patch_server"] for host in order})
         patched, lines = [], []
-        for host in self._templar.template(variables["patch_order"]):
+        for host in sorted(order, key=lambda name: name not in drained):
             own = hostvars[host]
             if own["patch_target"] not in ("", host):
                 continue
-            work = work_on(own.get(arguments["register"], {}), own.get("patch_reboot", False))
+            work = work_on(seen[host], own.get("patch_reboot", False), host in drained)
             stops = own["patch_stops"]
             if not work:
                 lines.append(f"{host}: nothing to do")
