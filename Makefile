@@ -130,7 +130,8 @@ test: ## All of it: lint and every layer of tests
 	echo "$$total passed, 0 failed"
 
 test-unit: .venv/complete ## Policy, plugins and templates, without hosts
-	@pytest molecule/unit --numprocesses 2 --dist loadgroup --junitxml=$(REPORTS)/unit.xml
+	@# What the tests of a file share, a run of preflight over many hosts, is made once.
+	@pytest molecule/unit --numprocesses 2 --dist loadfile --junitxml=$(REPORTS)/unit.xml
 
 test-app: dev-services .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev-services`
 	@# Much of it is waiting for workers and leases: more processes than cores.

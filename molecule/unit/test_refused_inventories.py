@@ -22,9 +22,6 @@ from certificates import OperatorFiles
 from conftest import ROOT, load_plugin, run_action
 from wrong_inventories import ROWS, SECRET, TLS, write_source
 
-# The run that they share is made once.
-pytestmark = pytest.mark.xdist_group("rows")
-
 inventory_plugin = load_plugin("playbooks/plugins/action/preflight_inventory.py")
 host_plugin = load_plugin("playbooks/plugins/action/preflight_host.py")
 Run = Callable[..., CompletedProcess[str]]
