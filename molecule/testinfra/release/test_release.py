@@ -178,7 +178,7 @@ def test_migration_gives_way_to_the_site(cluster: Cluster, visitors: Visitors) -
     host, before = cluster.hosts["first"], cluster.serving()
     source = cluster.source("locked", adding_migration)
     hold = "BEGIN; SELECT 1 FROM shop_product LIMIT 1; SELECT pg_sleep(300); COMMIT"
-    holder = threading.Thread(target=psql, args=(host, hold))
+    holder = threading.Thread(target=host.run, args=("runuser -u postgres -- psql -d %s -c %s", APP, hold))
     holder.start()
     result = cluster.playbook(
         "deploy.yml",
