@@ -137,7 +137,8 @@ test-app: dev-services .cache/app-venv/complete ## The bundled app, on the Postg
 	@# Much of it is waiting for workers and leases: more processes than cores.
 	@$(APP_PYTHON) -m pytest --numprocesses 3 --junitxml=$(CURDIR)/$(REPORTS)/app.xml
 
-test-default: bootstrap browser-packages ## Molecule: the whole stack on Debian 12 and Debian 13
+test-default: bootstrap ## Molecule: the whole stack on Debian 12 and Debian 13
+	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
 
 test-release: bootstrap ## Molecule: releases on two servers under load, refused, taken back, killed and gone back to
@@ -152,7 +153,8 @@ test-apps: bootstrap ## Molecule: three applications that are not ours, by inven
 test-tls: bootstrap ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
 
-test-cluster: bootstrap browser-packages ## Molecule: one site on eight servers
+test-cluster: bootstrap ## Molecule: one site on eight servers
+	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
 .PHONY: test-all test-long test-move
@@ -191,7 +193,7 @@ clean: ## Remove .venv and caches; test hosts, their images and keys stay
 
 # What the commands stand on
 
-.PHONY: bootstrap venv-packages host-packages browser-packages
+.PHONY: bootstrap venv-packages host-packages
 bootstrap: host-packages .venv/complete ## Install what Slipway itself needs: Debian packages and .venv
 
 venv-packages:
@@ -199,9 +201,6 @@ venv-packages:
 
 host-packages:
 	@molecule/shared/install-packages $(HOST_PACKAGES)
-
-browser-packages:
-	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 
 # The stamp comes last: a build that was cut short is made anew.
 .venv/complete: requirements.txt | venv-packages
