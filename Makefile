@@ -105,6 +105,11 @@ dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; th
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
 LAYERS := unit app default release edge
 PAIRED := cluster apps tls
+# It ends with a new line, so that each layer is a command of its own.
+define one_layer
+$(call stage,$(1),$(MAKE) --no-print-directory test-$(1))
+
+endef
 .PHONY: lint test $(LAYERS:%=test-%) $(PAIRED:%=test-%)
 lint: .venv/complete ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
@@ -115,11 +120,7 @@ lint: .venv/complete ## Check the style of YAML, playbooks and Python
 test: ## All of it: lint and every layer of tests
 	@mkdir -p .cache; rm -rf $(REPORTS) $(STAGES)
 	$(call stage,lint,$(MAKE) --no-print-directory lint)
-	@for layer in $(LAYERS); do \
-	    start=$$SECONDS; \
-	    $(MAKE) --no-print-directory test-$$layer; \
-	    printf '%-18s %5d s\n' $$layer $$((SECONDS - start)) >>$(STAGES); \
-	done
+	$(foreach layer,$(LAYERS),$(call one_layer,$(layer)))
 	$(call stage,$(PAIRED),$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(PAIRED:%=test-%))
 	@echo; cat $(STAGES); echo; \
 	total=0; \

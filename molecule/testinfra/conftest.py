@@ -25,6 +25,10 @@ from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
 PROJECT = Path(__file__).resolve().parents[2]
 APP = "slipway"
 GROUPS = ("database", "redis", "app", "worker", "edge")
+# Something that is not ours, on a port of a host.
+FOREIGN_PORT = 8099
+START_FOREIGN = f"systemd-run --quiet --unit foreign python3 -m http.server --directory /mnt {FOREIGN_PORT}"
+STOP_FOREIGN = "systemctl stop foreign"
 PODMAN = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
 
 
@@ -414,9 +418,9 @@ def state_of(host: Host) -> str:
     return host.check_output(
         "{ dpkg-query -W; systemctl list-unit-files --no-legend;"
         " find /etc /srv /opt /usr/local /var/lib/slipway-applied -type f -printf '%p %s %m %u %T@\\n' | sort;"
-        " for unit in $(systemctl list-units --plain --no-legend 'slipway*' 'nginx*' 'redis*' 'postgres*' 'pgbouncer*'"
-        """ | awk '$4 ~ "^(running|listening|waiting)$" { print $1 }');"""
-        " do systemctl show --property Id --property MainPID $unit; done; } | sha256sum"
+        " systemctl list-units --plain --no-legend --state running,listening,waiting"
+        " 'slipway*' 'nginx*' 'redis*' 'postgres*' 'pgbouncer*' | cut -d ' ' -f 1"
+        " | xargs --no-run-if-empty systemctl show --property Id,MainPID; } | sha256sum"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from typing import Any
 import pytest
 import yaml
 from certificates import NAME, OperatorFiles
-from conftest import PROJECT, Playbooks, recap, state_of
+from conftest import FOREIGN_PORT, PROJECT, START_FOREIGN, STOP_FOREIGN, Playbooks, recap, state_of
 from testinfra.host import Host
 from wrong_inventories import ROWS, TLS, write_source
 
 testinfra_hosts = ["local://"]
 pytestmark = pytest.mark.long
 
-FOREIGN_PORT = 8099
 EVERYWHERE = "group_vars/all/wrong.yml"
 WITHOUT_REDIS = yaml.safe_load((PROJECT / "inventories/molecule_cluster/hosts.yml").read_text(encoding="utf-8"))
 del WITHOUT_REDIS["redis"]
@@ -60,8 +59,8 @@ CASES: dict[str, Wrong] = {
     "r05-port": on(
         "edge1",
         f"port {FOREIGN_PORT}, which Nginx status needs, is held by python3 (pid ",
-        f"systemd-run --quiet --unit foreign python3 -m http.server --directory /mnt {FOREIGN_PORT}",
-        "systemctl stop foreign",
+        START_FOREIGN,
+        STOP_FOREIGN,
         nginx_status_port=FOREIGN_PORT,
     ),
     "r16-primaries": Wrong(
@@ -126,15 +125,13 @@ def copied(playbook: Playbooks, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def spoilt(host: Host | None, wrong: Wrong) -> Iterator[None]:
+def spoilt(host: Host, wrong: Wrong) -> Iterator[None]:
     """Have a host as the fault wants it."""
-    if host is not None:
-        host.check_output(wrong.before)
+    host.check_output(wrong.before)
     try:
         yield
     finally:
-        if host is not None:
-            host.check_output(wrong.after)
+        host.check_output(wrong.after)
 
 
 def states_of(hosts: dict[str, Host]) -> dict[str, str]:
@@ -150,7 +147,7 @@ def assert_refused(inventory: Path, wrong: Wrong, hosts: dict[str, Host]) -> Non
         file.parent.mkdir(exist_ok=True)
         text = content if isinstance(content, str) else yaml.safe_dump(content)
         file.write_text(text.replace("SOURCE", str(inventory.parents[1] / "source")), encoding="utf-8")
-    with spoilt(hosts.get(wrong.host), wrong):
+    with spoilt(hosts[wrong.host], wrong) if wrong.host else nullcontext():
         before = states_of(hosts)
         result = Playbooks(str(inventory))("site.yml", *wrong.arguments)
         after = states_of(hosts)

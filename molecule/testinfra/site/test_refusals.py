@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Servers, recap, state_of
+from conftest import FOREIGN_PORT, START_FOREIGN, STOP_FOREIGN, Servers, recap, state_of
 
 testinfra_hosts = ["ansible://app"]
 pytestmark = pytest.mark.runs_on("app", first=True)
 
-FOREIGN_PORT = 8099
 # Variable: a wrong value, and what the message must say besides the variable's name.
 FAULTS: dict[str, tuple[object, str]] = {
     "nginx_server_names": ([""], "nginx_server_names[0]"),
     "vault_redis_cache_password": ("", "redis_cache_password"),
-    "vault_postgresql_password": ("changeme", "postgresql_password"),
+    "vault_postgresql_password": ("changeme", "8 characters, not shown"),
     "gunicorn_wokers": (3, "did you mean gunicorn_workers?"),
     "gunicorn_timeout": ("30s", "must be a whole number"),
     "gunicorn_worker_class": ("async", "must be sync, gthread, gevent or asgi"),
@@ -29,6 +28,8 @@ FAULTS: dict[str, tuple[object, str]] = {
     "celery_workers": ([{"name": "default", "concurency": 2}], "did you mean concurrency?"),
     "django_app_source": ("/nowhere", "does not exist on the control node"),
     "celery_task_time_limit": (7200, "they would run twice"),
+    "gunicorn_workers": (400, "60000 gunicorn (400 x 150)"),
+    "postgresql_max_connections": (40, "connections, and 40 is the most there can be"),
     "topology_disk_needed_mb": (10**9, "GiB are free, and 976562.5 GiB are needed"),
     "nginx_status_port": (FOREIGN_PORT, f"port {FOREIGN_PORT}, which Nginx status needs, is held by python3 (pid "),
     "base_timezone": ("Europe Berlin", "must be a name of the time zone database"),
@@ -39,10 +40,10 @@ FAULTS: dict[str, tuple[object, str]] = {
 def foreign(servers: Servers) -> Iterator[None]:
     """Have something that is not ours listen on a port of each host with Nginx."""
     for host in servers.of("edge"):
-        host.check_output(f"systemd-run --quiet --unit foreign python3 -m http.server --directory /mnt {FOREIGN_PORT}")
+        host.check_output(START_FOREIGN)
     yield
     for host in servers.of("edge"):
-        host.check_output("systemctl stop foreign")
+        host.check_output(STOP_FOREIGN)
 
 
 def test_all_faults_are_told_and_nothing_is_changed(

@@ -20,7 +20,7 @@ WAY_OUT = """with -e '{"patch_stop": true}' it is patched too"""
 def drained_hosts(seen: dict[str, dict[str, Any]], servers: dict[str, str]) -> set[str]:
     """Return the hosts of the application that an Nginx sends nothing.
 
-    `servers` are where it finds each over the network; the application beside it it finds by a socket.
+    `servers` are where it finds each of them over the network. One that is on the same host it finds by a socket.
     """
     drained = {
         (host if server.startswith("unix:") else server)
@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
         hostvars = variables["hostvars"]
         order = self._templar.template(variables["patch_order"])
         seen = {host: hostvars[host].get(arguments["register"], {}) for host in order}
-        drained = drained_hosts(seen, {host: hostvars[host]["patch_server"] for host in order})
+        drained = drained_hosts(seen, {host: hostvars[host].get("patch_server", "") for host in order})
         patched, lines = [], []
         for host in sorted(order, key=lambda name: name not in drained):
             own = hostvars[host]

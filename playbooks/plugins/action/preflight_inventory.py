@@ -99,12 +99,18 @@ def node_traps(node: yaml.Node, name: str) -> Iterator[tuple[int, str, str, str]
             yield line, name, f"{text} is text for YAML, not a number", f"write {float(text):.12g}"
 
 
+def folder_of(source: str) -> Path:
+    """Return the folder with the group_vars and host_vars of an inventory: itself, or the one that its file is in."""
+    path = Path(source)
+    return path if path.is_dir() else path.parent
+
+
 def files_of(sources: list[str]) -> list[Path]:
     """Return the files of inventories that are YAML: the hosts, and what is in group_vars and host_vars."""
     found: dict[Path, None] = {}
-    for source in map(Path, sources):
-        folder = source if source.is_dir() else source.parent
-        hosts = [path for path in folder.iterdir() if path.is_file()] if source.is_dir() else [source]
+    for source in sources:
+        folder = folder_of(source)
+        hosts = [path for path in folder.iterdir() if path.is_file()] if folder == Path(source) else [Path(source)]
         below = [
             Path(place, name)
             for kind in ("group_vars", "host_vars")
@@ -198,6 +204,8 @@ class ActionModule(Preflight):
         outcomes = preflight.Outcomes()
         addresses: dict[str, str] = {}
         faults: list[tuple[str, Any]] = []
+        sources = variables.get("ansible_inventory_sources", [])
+        folders = tuple(f"{os.path.realpath(folder_of(source))}/" for source in sources if os.path.exists(source))
         for name in names:
             own = hosts.variables(name)
             read = plan.Reader(own, Templar(self._loader, own), outcomes)
@@ -208,11 +216,11 @@ class ActionModule(Preflight):
                 addresses[name] = address
             ports = plan.ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
-            faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read)]
+            faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]
         faults += address_faults(addresses)
         faults += clock_faults(facts)
         everybody = [
-            *self._traps(variables.get("ansible_inventory_sources", [])),
+            *self._traps(sources),
             *tool_faults(ansible_version, COLLECTIONS),
         ]
         faults += [("", fault) for fault in everybody]
@@ -227,8 +235,8 @@ class ActionModule(Preflight):
             except (AnsibleError, yaml.YAMLError):
                 continue  # Ansible reads the file too, and says what is wrong with it
 
-    def _plain_secrets(self, variables: Mapping[str, Any], read: Any) -> Iterator[Any]:
-        """Yield the secrets that a file of the inventory has as plain text."""
+    def _plain_secrets(self, variables: Mapping[str, Any], read: Any, folders: tuple[str, ...]) -> Iterator[Any]:
+        """Yield the secrets that a file in the folders of the inventory has as plain text."""
         policy = read("topology_plain_secrets", "refuse")
         if policy == "allow":
             return
@@ -240,8 +248,6 @@ class ActionModule(Preflight):
         }
         secret = self._secret_names()
         own = {name: value for name, value in variables.items() if str(name).startswith("vault_") or name in secret}
-        sources = [path for path in map(Path, variables.get("ansible_inventory_sources", [])) if path.exists()]
-        folders = tuple(f"{os.path.realpath(path if path.is_dir() else path.parent)}/" for path in sources)
         for name, value in {**own, **inside}.items():
             tag = Origin.get_tag(value)
             if not isinstance(value, str) or not value.strip() or "{{" in value or tag is None or not tag.path:
