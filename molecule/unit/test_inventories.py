@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, SECRETS, facts
+from conftest import ROOT, SECRETS, defaults_of, facts
 
 GROUPS = {"database", "redis", "app", "worker", "edge"}
 
@@ -41,6 +41,89 @@ def test_what_is_decided_for_many_hosts_is_what_is_decided_for_one() -> None:
         for name in ("single", "cluster")
     )
     assert {name: value for name, value in many.items() if name not in ("django_app_media", "base_app_uid")} == one
+
+
+# What the kit writes beside hosts.yml, and what operators keep there: none of it is an inventory.
+OTHERS = (
+    *(
+        "tls-authority.pem",
+        "tls-authority-www.pem",
+        "site.pem",
+        "site.key",
+        "site.crt",
+        "ca.p12",
+        "id_ed25519",
+        "id_ed25519.pub",
+    ),
+    *(
+        "site.conf.j2",
+        "app.env",
+        "plan.html",
+        "report.json",
+        "report.xml",
+        "vault-password",
+        "vault_pass",
+        "VAULT",
+        "backup.tar.gz",
+    ),
+    *(
+        "deploy.sh",
+        "hook",
+        "hook.py",
+        "hosts.yml.orig",
+        "hosts.yml.save",
+        "hosts.yml~",
+        "README.md",
+        "Makefile",
+        "site.log",
+    ),
+    *(
+        "tls/site.key",
+        "tls/site.pem",
+        "tls/dns-auth",
+        "tls/dns-cleanup",
+        "hooks/after-deploy",
+        "templates/hosts.yml.j2",
+    ),
+    *("files/data.yml", "reports/2026.yml", "ssh/config"),
+)
+HOOK = "#!/bin/sh\ntouch {}\necho '{{}}'\n"
+
+
+def test_only_inventories_in_a_directory_are_read(tmp_path: Path, inventories: Path) -> None:
+    """Ansible would refuse any other file, and run an executable one as a script that names hosts."""
+    before = groups_of(inventories / "single")
+    shutil.copytree(inventories / "single", tmp_path / "production")
+    for name in OTHERS:
+        path = tmp_path / "production" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(HOOK.format(tmp_path / "executed"), encoding="utf-8")
+        path.chmod(0o755)
+    assert groups_of(tmp_path / "production") == before
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["hosts", "hosts.ini", "more.ini", "hosts.yml", "more.yaml", "hosts.json"])
+def test_every_usual_inventory_in_a_directory_is_read(tmp_path: Path, name: str) -> None:
+    text = "[edge]\nwww\n" if not name.endswith(("ml", "json")) else json.dumps({"edge": {"hosts": {"www": {}}}})
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert groups_of(tmp_path)["edge"] == ["www"]
+
+
+def test_inventory_without_a_source_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "production").write_text("[edge]\nwww\n", encoding="utf-8")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        groups_of(tmp_path)
+    assert "Completely failed to parse inventory source" in refused.value.stderr
+
+
+def test_sites_of_one_inventory_have_an_authority_file_each(templar_for: Callable[..., Any]) -> None:
+    """Of a default that both sites share, the second site's run would overwrite the first one's."""
+    default = defaults_of(ROOT / "roles/tls")["tls_authority_file"]
+    files = {
+        templar_for({"inventory_dir": "/i", "tls_first_host": first}).template(default) for first in ("www1", "shop1")
+    }
+    assert files == {"/i/tls-authority-www1.pem", "/i/tls-authority-shop1.pem"}
 
 
 # Hosts that nobody can ask, and a vault file that was not encrypted.

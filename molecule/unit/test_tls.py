@@ -105,7 +105,7 @@ def test_key_with_a_passphrase(files: Files) -> None:
 def test_files_that_are_none(files: Files) -> None:
     assert files.faults(certificate="", key="tls/site.key") == [
         "tls_provided_certificate names no file",
-        "tls/site.key: must be a whole path, as {{ inventory_dir }}/tls/site.pem",
+        "tls/site.key: must be a whole path, as {{ inventory_dir }}-files/tls/site.pem",
     ]
     files.certificate.write_bytes(files.leaf().public_bytes(Encoding.DER))
     files.key.unlink()

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
+from ansible.inventory.manager import IGNORED
 from ansible.plugins.loader import action_loader
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
@@ -110,7 +111,8 @@ def files_of(sources: list[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for source in sources:
         folder = folder_of(source)
-        hosts = [path for path in folder.iterdir() if path.is_file()] if folder == Path(source) else [Path(source)]
+        members = (path for path in folder.iterdir() if path.is_file() and not IGNORED.search(os.fsencode(path.name)))
+        hosts = list(members) if folder == Path(source) else [Path(source)]
         below = [
             Path(place, name)
             for kind in ("group_vars", "host_vars")

@@ -123,7 +123,7 @@ class LookupModule(LookupBase):
             faults.append(f"{variable} names no file")
             return b""
         if not os.path.isabs(path):
-            faults.append(f"{path}: must be a whole path, as {{{{ inventory_dir }}}}/tls/site.pem")
+            faults.append(f"{path}: must be a whole path, as {{{{ inventory_dir }}}}-files/tls/site.pem")
             return b""
         if not os.path.isfile(path):
             faults.append(f"{path}: is no file on the control node")
