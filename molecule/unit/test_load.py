@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -89,27 +90,31 @@ def test_rate_and_number_are_held() -> None:
     summary = result.summary()
     assert (summary["requests"], summary["failed"], summary["failures"]) == (20, 0, {})
     assert summary["servers"] == {"nginx": 20} and result.reopened == 0
-    assert 0.3 < result.seconds < 1, "20 requests at 50 a second"
+    assert result.seconds >= 0.36, "20 requests at 50 a second: the last is due after 19 / 50 s, at the earliest"
     assert 0 < summary["p50_ms"] <= summary["p99_ms"] <= summary["max_ms"] and result.cpu_seconds > 0
     assert sorted(record.due for record in result.records) == pytest.approx([n / 50 for n in range(20)])
     assert sum(record.kept for record in result.records) == 10
 
 
 def test_time_ends_it_and_so_does_stop() -> None:
-    assert 8 <= len(visit(answer(), most=1000, seconds=0.2).records) <= 11
+    records = visit(answer(), most=1000, seconds=0.2).records
+    assert records and max(record.due for record in records) < 0.2
     with served(answer()) as url, load.Load(url, rate=50, clients=2, mix=["/"]) as visitors:
-        time.sleep(0.3)
-    assert 10 <= len(visitors.result.records) <= 20
+        while len(visitors.result.records) < 3:
+            time.sleep(0.01)
+        result = visitors.stop()
+        sent = len(result.records)
+        time.sleep(0.1)
+        assert len(result.records) == sent, "nothing is sent after stop"
 
 
 def test_stall_is_not_hidden() -> None:
     """While the server stalls, as many requests as would have come are slow: each is timed from when it was due."""
-    begin = time.monotonic()
+    begin: list[float] = []
 
     def handler(connection: socket.socket, request: bytes, number: int) -> bool:
-        since = time.monotonic() - begin
-        if 0.2 < since < 0.8:
-            time.sleep(0.8 - since)
+        begin.append(time.monotonic())
+        time.sleep(max(0.0, begin[0] + 0.6 - begin[-1]))
         connection.sendall(PAGE)
         return True
 
@@ -118,7 +123,7 @@ def test_stall_is_not_hidden() -> None:
     assert result.failed == 0
     assert len(slow) > 20, "0.5 s at 50 a second"
     assert any(record.kept for record in slow) and any(not record.kept for record in slow)
-    assert 0.4 < result.no_service < 0.8
+    assert result.no_service > 0.4
 
 
 @pytest.mark.parametrize(
@@ -166,9 +171,21 @@ def test_closed_connection_is_opened_again_before_a_byte_is_sent() -> None:
         connection.sendall(PAGE)
         return False
 
-    result = visit(handler, most=20)
-    assert result.failed == 0 and len(requests) == 20
-    assert result.reopened == 9, "all but the first of ten that keep the connection"
+    async def ask_each_time_it_was_closed(visitors: load.Load) -> None:
+        connection, queue = load.Connection(visitors.site), asyncio.Queue()
+        asking = asyncio.create_task(visitors._keep_asking(connection, None, queue))
+        for number in range(1, 11):
+            queue.put_nowait((0.0, "/"))
+            while len(visitors.result.records) < number or connection.is_open:
+                await asyncio.sleep(0.01)
+        queue.put_nowait(None)
+        await asking
+
+    with served(handler) as url:
+        visitors = load.Load(url, mix=["/"])
+        asyncio.run(ask_each_time_it_was_closed(visitors))
+    assert visitors.result.failed == 0 and len(requests) == 10
+    assert visitors.result.reopened == 9, "all but the first"
 
 
 def test_request_that_was_sent_is_not_sent_again() -> None:

@@ -24,20 +24,19 @@ GIVEN = yaml.safe_load((INVENTORY / "group_vars/site_asgi/variables.yml").read_t
 
 
 def test_answers_while_others_wait(site: Site) -> None:
-    """Two workers, six requests that take two seconds each."""
-    start = time.monotonic()
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: site.get("/slow/").text, range(6)))
-    assert answers == ["slow"] * 6
-    assert time.monotonic() - start < 5, "each waited for the one before"
+    """Two workers, twelve requests that take two seconds each: one process has several of them under way at once."""
+    with ThreadPoolExecutor(12) as pool:
+        answers = [answer.json() for answer in pool.map(lambda _: site.get("/slow/"), range(12))]
+    assert max(answer["waiting"] for answer in answers) > 1, "each waited for the one before"
 
 
 def test_stream_arrives_in_pieces(site: Site) -> None:
-    start = time.monotonic()
-    with requests.get(f"{site.url}/pieces/", stream=True, timeout=15) as answer:
-        times = [time.monotonic() - start for line in answer.iter_lines() if line]
-    assert len(times) == 5
-    assert times[0] < 0.8 and times[-1] > 1.4, f"pieces came at {times}"
+    """The first line is here before the last one is made; control node and host are one machine, with one clock."""
+    with requests.get(f"{site.url}/pieces/", stream=True, timeout=60) as answer:
+        arrived, lines = zip(*((time.time(), line) for line in answer.iter_lines() if line), strict=True)
+    made = [float(line) for line in lines]
+    assert len(made) == 5 and made == sorted(made)
+    assert arrived[0] < made[-1], f"made at {made}, arrived at {arrived}"
 
 
 def test_websocket_says_back_what_it_is_told(websocket: Callable[[str], WebSocket]) -> None:
@@ -145,7 +144,7 @@ def ticks(host: Host) -> list[str]:
 def test_service_runs_in_a_slot(host: Host) -> None:
     pid, count, told = ticks(host)
     assert told == GIVEN["processes_services"][0]["environment"]["ONLY_TICK"]
-    wait_until(lambda: int(ticks(host)[1]) > int(count), 5, "the service counts on")
+    wait_until(lambda: int(ticks(host)[1]) > int(count), "the service counts on")
     assert host.check_output("systemctl show -P MainPID %s", live_unit(host, "mysite", "ticker")) == pid
     assert host.check_output("systemctl is-enabled mysite-ticker.service") == "enabled"
     assert host.check_output("ps -o user= -p %s", pid) == "mysite"
@@ -155,12 +154,12 @@ def test_service_runs_in_a_slot(host: Host) -> None:
 def test_service_comes_back(host: Host) -> None:
     pid = ticks(host)[0]
     host.check_output("kill -9 %s", pid)
-    wait_until(lambda: ticks(host)[0] != pid, 10, "the service is started again")
+    wait_until(lambda: ticks(host)[0] != pid, "the service is started again")
 
 
 def test_timer_runs_its_command(host: Host) -> None:
     assert host.check_output("systemctl is-enabled mysite-sweep.timer") == "enabled"
-    wait_until(lambda: host.file(f"{STATE}/swept").exists, 30, "the timer runs its command")
+    wait_until(lambda: host.file(f"{STATE}/swept").exists, "the timer runs its command")
     first = host.file(f"{STATE}/swept").content_string.splitlines()[0]
     assert first == 'two words "quoted" $HOME 100% by the timer'
 
@@ -201,7 +200,7 @@ def test_what_is_taken_out_is_stopped_and_removed(host: Host, playbook: Callable
         again = playbook("deploy.yml", "asgi")
     assert again.returncode == 0, again.stdout[-3000:]
     count = ticks(host)[1]
-    wait_until(lambda: ticks(host)[1] != count, 5, "the service is back")
+    wait_until(lambda: ticks(host)[1] != count, "the service is back")
 
 
 def test_inventory_that_cannot_work_is_refused(playbook: Callable[..., Any]) -> None:

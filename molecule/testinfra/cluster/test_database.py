@@ -114,9 +114,7 @@ def is_replica(host: Host) -> bool:
 def caught_up(primary: Host, replica: Host) -> None:
     """Wait until a replica has all that the primary has now."""
     position = ask(primary, "SELECT pg_current_wal_lsn()")
-    wait_until(
-        lambda: ask(replica, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == "t", what="the replica is behind"
-    )
+    wait_until(lambda: ask(replica, f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == "t", "the replica is behind")
 
 
 def test_replica_has_what_the_primary_has(primary: Host, replica: Host) -> None:
@@ -244,9 +242,7 @@ def test_replica_that_was_away_for_too_long_is_made_anew(playbook: Playbooks, pr
         ask(primary, "SELECT pg_reload_conf()")
         for _ in range(6):
             ask(primary, "INSERT INTO ledger VALUES ('while away'); SELECT pg_switch_wal(); CHECKPOINT")
-        wait_until(
-            lambda: ask(primary, "SELECT wal_status FROM pg_replication_slots") == "lost", what="the slot keeps all"
-        )
+        wait_until(lambda: ask(primary, "SELECT wal_status FROM pg_replication_slots") == "lost", "the slot keeps all")
     finally:
         ask(primary, "ALTER SYSTEM RESET max_slot_wal_keep_size")
         ask(primary, "SELECT pg_reload_conf()")

@@ -152,4 +152,4 @@ def test_a_server_with_another_certificate_is_refused_and_mended_by_a_run(
     finally:
         result = playbook(f"{name}.yml", "--limit", server.ansible.get_variables()["inventory_hostname"])
     assert result.returncode == 0, result.stdout[-3000:]
-    wait_until(lambda: set(ask().values()) == {"tls", "SSLConnection"}, 30, "all by TLS")
+    wait_until(lambda: set(ask().values()) == {"tls", "SSLConnection"}, "all by TLS")

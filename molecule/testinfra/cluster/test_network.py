@@ -313,7 +313,7 @@ def test_the_host_takes_rules_back_by_itself(host: Host, name: str, playbook: Pl
         run.kill()
         run.communicate()
     assert not comes_in(host), "nobody was shut out, so nothing was tested"
-    wait_until(lambda: comes_in(host), 60, "the old rules")
+    wait_until(lambda: comes_in(host), "the old rules")
     assert table(host) == before
     assert succeeded(firewall(), name) == 1, "the next run finishes what was cut"
 
@@ -336,7 +336,7 @@ def test_rules_come_back_with_the_host_and_before_its_network(host: Host, name: 
     container = f"{host.ansible.get_variables()['test_network_name']}-{name}"
     settings = {"CONTAINERS_CONF": str(Path.home() / ".cache/slipway/containers.conf")}
     subprocess.run(["podman", "restart", container], env=os.environ | settings, check=True, capture_output=True)
-    wait_until(lambda: comes_in(host), 60, "ssh")
+    wait_until(lambda: comes_in(host), "ssh")
     assert host.check_output("stat -c %Y /proc/1") != booted, "the host was not restarted"
     assert table(host) == before
 

@@ -113,7 +113,7 @@ def test_hosts_are_restarted_and_no_request_fails(playbook: Playbooks, sites: li
     for edge in hosts_of(playbook, "edge"):
         assert " down;" not in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
     workers = Servers.around(playbook.inventory, hosts_of(playbook, "worker")[0].backend.host)
-    wait_until(lambda: mail_to(workers, readers[0]) == 1, 60, "a task")
+    wait_until(lambda: mail_to(workers, readers[0]) == 1, "a task")
 
 
 def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: list[Site]) -> None:
@@ -129,7 +129,7 @@ def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: l
             assert " down;" in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
         finally:
             podman(host, "start")
-            wait_until(lambda: lets_in(host), 60, f"{name} to start")
+            wait_until(lambda: lets_in(host), f"{name} to start")
         # The other one has its turn when this one serves again.
         again = ["podman", "restart", "--time", "120", CONTAINER]
         done = playbook("patch.yml", *say(patch_reboot=True, patch_reboot_command=again), **PODMAN)

@@ -27,4 +27,4 @@ def test_comes_back_when_it_is_killed(host: Host) -> None:
     before = main_pid(host, "pgbouncer.service")
     assert before
     host.check_output("systemctl kill --signal KILL pgbouncer.service")
-    wait_until(lambda: main_pid(host, "pgbouncer.service") not in (0, before), 15, "PgBouncer is not back")
+    wait_until(lambda: main_pid(host, "pgbouncer.service") not in (0, before), "PgBouncer is not back")

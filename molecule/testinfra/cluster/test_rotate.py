@@ -202,7 +202,7 @@ def test_old_password_of_replicas_is_refused(playbook: Playbooks, database: Host
     before = followers(database)
     assert before
     database.check_output("sudo -u postgres psql -Atc %s", "SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
-    wait_until(lambda: len(followers(database) - before) == len(before), what="replicas that follow again")
+    wait_until(lambda: len(followers(database) - before) == len(before), "replicas that follow again")
 
 
 def test_next_run_finds_nothing_to_do(playbook: Playbooks, rotation: Rotation) -> None:

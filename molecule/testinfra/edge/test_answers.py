@@ -248,7 +248,7 @@ def test_log_is_json_with_times_and_is_rotated(host: Host, site: Site) -> None:
     assert host.file("/var/log/nginx/access.log.1").size > 0
     word = secrets.token_hex(8)
     site.get(f"/posts/?{word}")
-    wait_until(lambda: log_of(host, word), 10, "an entry in the new log")
+    wait_until(lambda: log_of(host, word), "an entry in the new log")
 
 
 def test_figures_are_for_this_host_alone(host: Host, site: Site) -> None:
@@ -297,11 +297,11 @@ def test_connections_of_one_address_have_a_limit(inventory: dict[str, str], site
         ]
         for connection in sockets:
             connection.sendall(head.encode())
-        wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 10, 10, "ten answers")
+        wait_until(lambda: len(select.select(sockets, [], [], 0)[0]) == 10, "ten answers")
         answered = select.select(sockets, [], [], 0)[0]
         assert {connection.recv(12) for connection in answered} == {b"HTTP/1.1 429"}
         assert site.get("/posts/").status_code == 429
-    wait_until(lambda: site.get("/posts/").status_code == 200, 10, "an end of it")
+    wait_until(lambda: site.get("/posts/").status_code == 200, "an end of it")
 
 
 def test_inventory_adds_to_the_site(site: Site) -> None:

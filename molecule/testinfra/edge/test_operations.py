@@ -154,9 +154,7 @@ def test_cdn_stores_no_personal_page(edges: dict[str, Host], site: Site, invento
         assert token
         form = fields | {"csrfmiddlewaretoken": token[1]}
         # The limit of an earlier test may still hold.
-        wait_until(
-            lambda: browser.post(f"{CDN.url}/accounts/login/", form, timeout=15).status_code == 200, 60, "a login"
-        )
+        wait_until(lambda: browser.post(f"{CDN.url}/accounts/login/", form, timeout=15).status_code == 200, "a login")
         assert "sessionid" in browser.cookies
         for path in ("/posts/", "/shop/", "/accounts/profile/"):
             answers = [browser.get(f"{CDN.url}{path}", timeout=15) for _ in range(2)]
@@ -236,7 +234,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
 
     def fetch(text: str) -> tuple[int, str]:
         url = lists(text)
-        wait_until(lambda: outside.run("curl -sSf %s", url).succeeded, 10, url)
+        wait_until(lambda: outside.run("curl -sSf %s", url).succeeded, url)
         # The unit as it is, with another address.
         command = f"ExecStart=\nExecStart=/usr/bin/python3 /usr/local/lib/slipway-nginx/trusted_proxies.py {url}\n"
         host.check_output("mkdir -p %s && printf '[Service]\n%%b' %s >%s/test.conf", folder, command, folder)
@@ -255,7 +253,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
     assert here != "203.0.113.9"
     try:
         assert fetch(f'{{"addresses": ["{here}/32"], "date": "2024-01-01/02"}}')[0] == 0
-        wait_until(lambda: visitor() == "203.0.113.9", 10, "the list in use")
+        wait_until(lambda: visitor() == "203.0.113.9", "the list in use")
         for text, why in (
             ("0.0.0.0/0\n", "0.0.0.0/0 is too wide"),
             ("<html>Sorry</html>", "does not appear to be an IPv4 or IPv6 network"),
@@ -271,7 +269,7 @@ def test_networks_of_the_cdn_are_fetched_and_bad_ones_are_not_taken(
         # The inventory names no such list: the next run trusts nothing that was fetched.
         run("edge.yml")
         host.check_output("systemctl reload nginx")
-    wait_until(lambda: visitor() == here, 10, "an end of it")
+    wait_until(lambda: visitor() == here, "an end of it")
 
 
 def test_slow_clients_hold_nobody_else_up(
@@ -286,14 +284,14 @@ def test_slow_clients_hold_nobody_else_up(
         ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8081/status').read().decode())"
         return int(edges["first"].check_output("python3 -c %s", ask).split()[2])
 
-    wait_until(lambda: connections() >= 300, 20, "300 slow clients")
+    wait_until(lambda: connections() >= 300, "300 slow clients")
     seconds = []
     while connections() > 250:
         for _ in range(10):
             begun = time.monotonic()
             assert site.get("/posts/").status_code == 200
             seconds.append(time.monotonic() - begun)
-    wait_until(lambda: connections() < 100, 30, "that the slow clients are let go")
+    wait_until(lambda: connections() < 100, "that the slow clients are let go")
     outside.run("systemctl stop slow")
     seconds.sort()
     slowest = seconds[int(len(seconds) * 0.99)]
@@ -305,11 +303,11 @@ def test_slow_clients_hold_nobody_else_up(
 def test_host_that_dies_under_load_fails_no_later_request(edges: dict[str, Host]) -> None:
     """A second after its death no idempotent request fails, and it gets its share again when it is back."""
     with Load(*(f"{site.url}/posts/" for site in SITES.values())) as load:
-        wait_until(lambda: len(load.answers) > 100, 30, "load")
+        wait_until(lambda: len(load.answers) > 100, "load")
         assert load.failed() == []
         container("second", "kill")
         died = time.monotonic()
-        wait_until(lambda: sum(begun > died + 1 for begun, _ in load.answers) > 300, 90, "load after it died")
+        wait_until(lambda: sum(begun > died + 1 for begun, _ in load.answers) > 300, "load after it died")
     assert load.failed(since=died + 1) == []
     container("second", "start")
-    wait_until(lambda: asked(edges) == set(APPS), 90, "both hosts in the load")
+    wait_until(lambda: asked(edges) == set(APPS), "both hosts in the load")

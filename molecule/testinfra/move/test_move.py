@@ -84,7 +84,7 @@ def test_database_and_redis_move(host: Host, move: Move) -> None:
     said = move("move_redis.yml", "-e", "from=www", groups={"redis": [NEW], "database": ["www", NEW]})
     moved = re.search(r"(\d+) messages were brought from www to data", said)
     assert moved and int(moved[1]) >= WAITING, said[-3000:]
-    wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), 90, "tasks were lost")
+    wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), "tasks were lost")
     assert host.run("systemctl is-active redis-server@broker redis-server@cache").stdout.split() == ["inactive"] * 2
     assert logged_in(browser, url, "mover")
 

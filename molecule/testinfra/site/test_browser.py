@@ -175,7 +175,7 @@ def test_reader_registers_comments_and_comes_back(page: Page, site: Site, server
     page.goto(post)
     expect(comment).to_contain_text(name)
     expect(page.get_by_label("Your comment")).to_have_count(0)
-    wait_until(lambda: mail_to(servers, f"{name}@example.com") == 1, what="a mail that welcomes the reader")
+    wait_until(lambda: mail_to(servers, f"{name}@example.com") == 1, "a mail that welcomes the reader")
 
 
 def test_keyboard_skips_the_menu(page: Page, site: Site) -> None:

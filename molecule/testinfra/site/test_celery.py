@@ -11,7 +11,7 @@ testinfra_hosts = ["ansible://worker"]
 def test_registration_sends_one_welcome_mail(host: Host, servers: Servers, site: Site) -> None:
     address = site.register()
     try:
-        wait_until(lambda: mail_to(servers, address) > 0, what=f"a mail to {address}")
+        wait_until(lambda: mail_to(servers, address) > 0, f"a mail to {address}")
     except BaseException:
         print(journal(host, live_unit(host, "celery-default")))
         raise

@@ -31,7 +31,7 @@ def test_change_fails_no_request(servers: Servers, site: Site, site_playbook: Ca
         for server, before, now in zip(servers.of("app"), *slots[-2:], strict=True):
             assert now != before and said in journal(server, now, 100)
             # It ends beside what serves; a deployment does not wait for that.
-            wait_until(lambda host=server, unit=before: is_inactive(host, unit), 60, f"{before} still runs")
+            wait_until(lambda host=server, unit=before: is_inactive(host, unit), f"{before} still runs")
             workers = server.check_output("pgrep --count --parent %s", str(main_pid(server, now)))
             assert workers == "3" or "gunicorn_workers" not in variables
         assert all(site.answers() for _ in range(5))
@@ -72,7 +72,7 @@ def test_what_was_changed_by_hand_is_put_right(
     beat_host.check_output("systemctl stop %s-celery-beat", APP)
     host.check_output("chmod 644 /etc/%s/app.env", APP)
     # Nginx knows for some seconds what it has opened.
-    wait_until(lambda: site.get("/static/site.css").status_code == 404, 30, "the end of a file")
+    wait_until(lambda: site.get("/static/site.css").status_code == 404, "the end of a file")
     result = site_playbook("site.yml")
     assert result.returncode == 0, result.stdout[-4000:]
     assert "by hand" not in edge_host.file("/etc/nginx/conf.d/slipway.conf").content_string

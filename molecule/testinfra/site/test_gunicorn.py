@@ -34,7 +34,7 @@ printf '%%s' %s >lastwork.py
 slot=/srv/%s/slots/web/live
 run="$slot/release/venv/bin/python -m gunicorn --config $slot/gunicorn.conf.py"
 $run --bind unix:sock --workers 2 lastwork >said 2>&1 &
-timeout 20 sh -c 'until [ "$(grep -c Booting said)" = 2 ]; do sleep 0.05; done' || true
+timeout 120 sh -c 'until [ "$(grep -c Booting said)" = 2 ]; do sleep 0.05; done' || true
 sleep 0.3
 kill $!
 wait $!

@@ -125,9 +125,7 @@ def test_sudo_is_sound_and_logged(host: Host) -> None:
     assert "use_pty" in said
     marker = "/bin/true slipway-sudo-is-logged"
     host.check_output(f"runuser -u ops -- sudo -n {marker}")
-    wait_until(
-        lambda: marker in host.check_output("journalctl -t sudo --no-pager -n 200 -o cat"), 10, "sudo logs nothing"
-    )
+    wait_until(lambda: marker in host.check_output("journalctl -t sudo --no-pager -n 200 -o cat"), "sudo logs nothing")
 
 
 @on_one_host
@@ -244,7 +242,7 @@ def test_one_address_cannot_fill_the_door(host: Host, ssh: Callable, key: list[s
         "time.sleep(12)\n"
     )
     host.check_output("rm -f /run/held; systemd-run --quiet --collect --unit door-try python3 -c %s", hold)
-    wait_until(lambda: host.file("/run/held").exists, 15, "the connections")
+    wait_until(lambda: host.file("/run/held").exists, "the connections")
     assert host.check_output("cat /run/held") == "10"
     assert ssh(*key).returncode == 0
     host.check_output("systemctl stop door-try; rm /run/held")

@@ -32,12 +32,12 @@ def test_killed_service_comes_back(host: Host, servers: Servers, site: Site, ser
     before = main_pid(host, unit)
     assert before, f"{unit} does not run"
     host.check_output("systemctl kill --signal KILL %s", unit)
-    wait_until(lambda: main_pid(host, unit) not in (0, before), 15, f"{unit} is not back")
-    wait_until(lambda: host.run("systemctl is-active %s", unit).stdout.strip() == "active", 30, f"{unit} is not active")
-    wait_until(site.answers, 15, f"the site does not answer after {unit} was killed")
+    wait_until(lambda: main_pid(host, unit) not in (0, before), f"{unit} is not back")
+    wait_until(lambda: host.run("systemctl is-active %s", unit).stdout.strip() == "active", f"{unit} is not active")
+    wait_until(site.answers, f"the site does not answer after {unit} was killed")
     if service.startswith("celery") or service == "redis-server@broker":
         address = site.register()
-        wait_until(lambda: mail_to(servers, address) == 1, 30, "tasks are not done")
+        wait_until(lambda: mail_to(servers, address) == 1, "tasks are not done")
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_killed_three_times_in_a_row(host: Host, site: Site, service: str) -> No
         unit = unit_of(host, service)
         before = main_pid(host, unit)
         host.check_output("systemctl kill --signal KILL %s", unit)
-        wait_until(lambda unit=unit, before=before: main_pid(host, unit) not in (0, before), 15, unit)
-    wait_until(site.answers, 15, service)
+        wait_until(lambda unit=unit, before=before: main_pid(host, unit) not in (0, before), unit)
+    wait_until(site.answers, service)
 
 
 @pytest.mark.runs_on("app")
@@ -80,13 +80,13 @@ def test_queued_tasks_survive_the_broker(
     addresses = [site.register() for _ in range(5)]
     before = redis_command(host, inventory, "broker", "info", "server")
     host.check_output("systemctl kill --signal KILL redis-server@broker")
-    wait_until(lambda: "run_id" in redis_command(host, inventory, "broker", "info", "server"), 15, "the broker")
+    wait_until(lambda: "run_id" in redis_command(host, inventory, "broker", "info", "server"), "the broker")
     run_ids = {next(line for line in info.splitlines() if line.startswith("run_id")) for info in
                (before, redis_command(host, inventory, "broker", "info", "server"))}  # fmt: skip
     assert len(run_ids) == 2, "the broker was not killed"
     assert not any(mail_to(servers, address) for address in addresses), "a worker was not stopped"
     start_workers()
-    wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), 60, "tasks were lost")
+    wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), "tasks were lost")
 
 
 @pytest.mark.runs_on("database", first=True)
@@ -98,7 +98,7 @@ def test_running_pools_reconnect(host: Host, servers: Servers, site: Site) -> No
 
     before = processes()
     host.check_output("systemctl kill --signal KILL %s", unit_of(host, "postgresql"))
-    wait_until(site.answers, 20, "the site")
+    wait_until(site.answers, "the site")
     assert processes() == before
 
 
@@ -128,7 +128,6 @@ def test_pages_come_without_the_cache(
     # It came back empty; each worker asks it again after its pause.
     wait_until(
         lambda: answers() == dict.fromkeys(paths, 200) and redis_command(host, inventory, "cache", "dbsize") != "0",
-        30,
         "the cache is not used again",
     )
     assert site.answers()

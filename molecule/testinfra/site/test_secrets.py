@@ -68,7 +68,7 @@ def test_new_secrets_take_effect_and_old_ones_do_not(
     new, _ = rotation
     assert site.answers()
     address = site.register()
-    wait_until(lambda: mail_to(servers, address) == 1, 30, "a task")
+    wait_until(lambda: mail_to(servers, address) == 1, "a task")
     for port, user, name in ((6379, "celery", "broker"), (6380, "django", "cache")):
         assert redis_as(redis_host, port, user, new[f"vault_redis_{name}_password"], "ping") == "PONG"
         assert "WRONGPASS" in redis_as(redis_host, port, user, inventory[f"vault_redis_{name}_password"], "ping")

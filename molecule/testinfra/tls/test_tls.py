@@ -232,7 +232,7 @@ def test_renewal_under_load(edges: dict[str, Host], trust: str) -> None:
                 last = serials()["web12"]
                 edges["web12"].check_output("systemctl start certbot.service")
                 # Nginx reads it at once, and takes a moment to.
-                wait_until(lambda last=last: serials()["web12"] != last, what="another certificate")
+                wait_until(lambda last=last: serials()["web12"] != last, "another certificate")
                 seen.add(serials()["web12"])
     finally:
         edges["web12"].check_output("rm -r /run/systemd/system/certbot.service.d && systemctl daemon-reload")
@@ -262,7 +262,7 @@ def test_renewed_certificate_that_nginx_refuses(edges: dict[str, Host]) -> None:
     finally:
         web12.check_output("rm /etc/nginx/conf.d/zz-broken.conf")
     web12.check_output("systemctl start certbot.service")
-    wait_until(lambda: serials()["web12"] != before, what="the renewed certificate")
+    wait_until(lambda: serials()["web12"] != before, "the renewed certificate")
 
 
 @pytest.mark.disruptive
@@ -380,7 +380,7 @@ def test_provided_files(run: Callable[..., str], edges: dict[str, Host], respond
         left = (end - datetime.now(UTC)).total_seconds() / 86400
         assert f"ends on {end:%Y-%m-%d}, in {left:.1f} days" in journal(edges[edge], "slipway-tls-check")
         # The certificate names who knows whether it was revoked, and so Nginx says it.
-        wait_until(lambda address=address: stapled(address), what="a stapled answer")
+        wait_until(lambda address=address: stapled(address), "a stapled answer")
         said = edges[edge].run("nginx -t").stderr
         assert "[" not in said, said
     # What certbot still keeps and renews is not what is wanted now.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -32,20 +33,27 @@ async def notes(request: HttpRequest) -> JsonResponse:
 
 
 async def pieces(request: HttpRequest) -> StreamingHttpResponse:
-    """Return five lines, one every 0.4 s."""
+    """Return five lines, one every 0.4 s: the time at which each was made."""
 
     async def lines() -> AsyncIterator[str]:
-        for number in range(5):
-            yield f"piece {number}\n"
+        for _ in range(5):
+            yield f"{time.time()}\n"
             await asyncio.sleep(0.4)
 
     return StreamingHttpResponse(lines(), content_type="text/plain")
 
 
-async def slow(request: HttpRequest) -> HttpResponse:
-    """Answer after 2 s."""
+_waiting = 0
+
+
+async def slow(request: HttpRequest) -> JsonResponse:
+    """Answer after 2 s, with the number of requests that waited in this process when this one came, itself included."""
+    global _waiting
+    _waiting += 1
+    found = _waiting
     await asyncio.sleep(2)
-    return HttpResponse("slow")
+    _waiting -= 1
+    return JsonResponse({"waiting": found})
 
 
 async def told(request: HttpRequest) -> JsonResponse:
