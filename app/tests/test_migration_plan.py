@@ -17,6 +17,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection, migrations, models
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 from django.db.models import F
 
@@ -315,7 +316,8 @@ REMOVAL = 'migrations.RemoveField("product", "summary")'
 @pytest.mark.django_db
 def test_nothing_is_pending_in_a_database_that_is_up_to_date() -> None:
     assert script.plan(["migrate", "--noinput"], serving=True) == {
-        **{"pending": [], "destructive": [], "warnings": [], "limits": {}}
+        **{"pending": [], "destructive": [], "warnings": [], "limits": {}},
+        **{"unknown": [], "conflicts": []},
     }
 
 
@@ -386,6 +388,118 @@ def test_plan_is_what_migrate_itself_says(more_migrations: Callable[..., None], 
     lines = capsys.readouterr().out.splitlines()
     answers = [json.loads(line.removeprefix(script.MARKER)) for line in lines if line.startswith(script.MARKER)]
     assert [item["migration"] for item in answers[0]["pending"]] == ["shop.0003_gone"] and len(answers) == 1
+
+
+# A database that is ahead of the release, or behind it
+
+
+def apply_unknown(sql: str, name: str = "0003_unknown", app: str = "shop") -> None:
+    """Change the schema, and record that as a migration of a newer release."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+    MigrationRecorder(connection).record_applied(app, name)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("applies", [True, False], ids=["deploy", "rollback"])
+@pytest.mark.parametrize(
+    ("sql", "conflicts"),
+    [
+        ("ALTER TABLE shop_product DROP COLUMN summary", ["column shop_product.summary is missing"]),
+        (
+            "ALTER TABLE shop_product RENAME price TO cost",
+            [r"column shop_product\.cost, which .* NOT NULL", r".*price is"],
+        ),
+        ("ALTER TABLE shop_viewflush RENAME TO shop_flush", ["table shop_viewflush is missing"]),
+        ("DROP TABLE blog_post_tags", ["table blog_post_tags is missing"]),
+        ("ALTER TABLE shop_product ADD extra integer NOT NULL", [r"column shop_product\.extra, which .*inserts fail"]),
+        ("ALTER TABLE blog_post ALTER published_at SET NOT NULL", [r"column blog_post\.published_at .*leave it empty"]),
+        ("ALTER TABLE shop_product ADD extra integer", []),
+        ("ALTER TABLE shop_product ADD extra integer NOT NULL DEFAULT 0", []),
+        ("ALTER TABLE shop_product ADD extra bigint GENERATED ALWAYS AS IDENTITY", []),
+        ("CREATE TABLE shop_other (id integer NOT NULL)", []),
+        ("CREATE INDEX shop_extra ON shop_product (price)", []),
+        ("ALTER TABLE shop_product ALTER price DROP NOT NULL", []),
+        ("ALTER TABLE shop_viewflush RENAME TO x; CREATE VIEW shop_viewflush AS SELECT * FROM x", []),
+    ],
+)
+def test_release_is_compared_with_a_database_that_is_ahead(sql: str, conflicts: list[str], applies: bool) -> None:
+    apply_unknown(sql)
+    plan = script.plan(["migrate"], serving=True, applies=applies)
+    assert plan["unknown"] == [{"database": "default", "migration": "shop.0003_unknown", "ahead": True}]
+    found = [item["text"] for item in plan["conflicts"]]
+    assert len(found) == len(conflicts), found
+    assert all(re.match(pattern, text) for pattern, text in zip(conflicts, found, strict=True)), found
+
+
+@pytest.mark.django_db
+def test_migration_of_another_application_is_ahead_too() -> None:
+    apply_unknown("ALTER TABLE shop_product DROP COLUMN summary", "0001_initial", "newer")
+    plan = script.plan(["migrate"], serving=False)
+    assert [item["ahead"] for item in plan["unknown"]] == [True] and plan["conflicts"]
+
+
+@pytest.mark.django_db
+def test_release_with_pending_migrations_is_compared_before_them(more_migrations: Callable[..., None]) -> None:
+    apply_unknown("ALTER TABLE shop_product DROP COLUMN summary", "0003_of_another_branch")
+    more_migrations("0003_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
+    texts = {
+        applies: [item["text"] for item in script.plan(["migrate"], serving=True, applies=applies)["conflicts"]]
+        for applies in (True, False)
+    }
+    summary, note = (f"column shop_product.{name} is missing" for name in ("summary", "note"))
+    assert texts == {True: [summary], False: [note, summary]}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("operation", "conflicts"),
+    [
+        (
+            'migrations.AddField("product", "note", models.TextField(null=True))',
+            ["column shop_product.note is missing"],
+        ),
+        (
+            'migrations.CreateModel("plain", [("id", models.AutoField(primary_key=True))])',
+            ["table shop_plain is missing"],
+        ),
+        ("migrations.RunPython(migrations.RunPython.noop)", []),
+    ],
+)
+def test_release_whose_migrations_are_not_applied_is_compared(
+    more_migrations: Callable[..., None], operation: str, conflicts: list[str]
+) -> None:
+    more_migrations("0003_more", operation)
+    assert script.plan(["migrate"], serving=True)["conflicts"] == []
+    plan = script.plan(["migrate"], serving=True, applies=False)
+    assert [item["migration"] for item in plan["pending"]] == ["shop.0003_more"]
+    assert [item["text"] for item in plan["conflicts"]] == conflicts
+
+
+@pytest.mark.django_db
+def test_what_a_squashed_migration_replaces_is_known(more_migrations: Callable[..., None]) -> None:
+    more_migrations("0003_squashed", "")
+    folder = Path(sys.modules["django.conf"].settings.MIGRATION_MODULES["shop"])
+    written = next(Path(path) / folder / "0003_squashed.py" for path in sys.path if (Path(path) / folder).is_dir())
+    recorder = MigrationRecorder(connection)
+    for name in ("0003_old", "0004_old", "0003_squashed"):
+        recorder.record_applied("shop", name)
+    text = written.read_text()
+    written.write_text(text + '    replaces = [("shop", "0003_old"), ("shop", "0004_old")]\n')
+    assert script.plan(["migrate"], serving=True, applies=False)["unknown"] == []
+
+
+@pytest.mark.django_db
+def test_records_that_outlive_their_migrations_are_not_ahead(more_migrations: Callable[..., None]) -> None:
+    recorder = MigrationRecorder(connection)
+    # Replaced by a squashed migration that is the only one now; of an application that was removed.
+    for label, name in (("shop", "0003_old"), ("shop", "0004_old"), ("removed", "0001_initial")):
+        recorder.record_applied(label, name)
+    more_migrations("0003_squashed", "")
+    recorder.record_applied("shop", "0003_squashed")
+    plan = script.plan(["migrate"], serving=True, applies=False)
+    assert [item["ahead"] for item in plan["unknown"]] == [False] * 3
+    assert plan["pending"] == [] and plan["conflicts"] == []
 
 
 @pytest.mark.django_db(transaction=True)

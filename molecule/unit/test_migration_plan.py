@@ -17,6 +17,7 @@ from conftest import ROOT, load_plugin
 # On a host they lie together.
 ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
 module = load_plugin("playbooks/plugins/modules/release_migrate.py")
+question = sys.modules["ansible.module_utils.migration_question"]
 
 LOCK_TIMEOUT = """\
   Applying shop.0003_x...Traceback (most recent call last):
@@ -38,6 +39,7 @@ class FakeModule:
             **{"app": "shop", "release": str(tmp_path), "folder": str(tmp_path)},
             **{"manage": ["python", "manage.py"], "command": ["migrate", "--noinput"], "lock_timeout": 5},
             **{"statement_timeout": 0, "attempts": 5, "timeout": 60, "destructive": False},
+            **{"apply": True, "conflicts": False},
         } | arguments
         self.check_mode = False
         self.warnings: list[str] = []
@@ -101,7 +103,8 @@ def migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: FakeUnit, *
 def plan_of(*names: str, atomic: bool = True, **more: Any) -> dict[str, Any]:
     """Return a plan with migrations pending."""
     pending = [{"database": "default", "migration": name, "atomic": atomic} for name in names]
-    return {"pending": pending, "destructive": [], "warnings": [], "limits": {}} | more
+    answer = {"pending": pending, "destructive": [], "warnings": [], "limits": {}, "unknown": [], "conflicts": []}
+    return answer | more
 
 
 def run(made: Any) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def test_question_passes_through_systemd_a_wrapper_and_a_shell_that_imports_name
 
 
 def test_answer_is_found_among_other_words() -> None:
-    marker = module.migration_plan.MARKER
+    marker = question.migration_plan.MARKER
     output = f'10 objects imported automatically.\n{marker}{{"pending": []}}\nUserWarning: something\n'
     assert module.find_answer(output) == {"pending": []}
     assert module.find_answer("Traceback (most recent call last):\n") is None
@@ -285,6 +288,60 @@ def test_destructive_is_applied_with_a_warning_where_it_is_allowed(
     made = migration(tmp_path, monkeypatch, unit, plan, destructive=True)
     assert run(made)["changed"]
     assert [text for text in made.module.warnings if "removes column shop_product.views" in text]
+
+
+# A database that is ahead of the release, or behind it
+
+
+UNKNOWN = [{"database": "default", "migration": "shop.0004_gone", "ahead": True}]
+LEFT_OVER = [{"database": "default", "migration": "shop.0001_squashed_away", "ahead": False}]
+CONFLICT = {"database": "default", "text": "column shop_product.views is missing"}
+SWITCH = """-e '{"django_app_allow_schema_conflicts": true}'"""
+
+
+@pytest.mark.parametrize("apply", [True, False], ids=["deploy", "rollback"])
+@pytest.mark.parametrize("unknown", [UNKNOWN, LEFT_OVER], ids=["ahead", "other branch"])
+def test_release_that_does_not_fit_the_schema_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unknown: list[dict[str, Any]], apply: bool
+) -> None:
+    unit = FakeUnit(SUCCESS)
+    plan = plan_of("shop.0003_x", unknown=unknown, conflicts=[CONFLICT])
+    result = run(migration(tmp_path, monkeypatch, unit, plan, apply=apply))
+    assert result["failed"] and not unit.started
+    for text in ("nothing was switched", unknown[0]["migration"], CONFLICT["text"], SWITCH, "docs/migrations.md"):
+        assert text in result["msg"]
+    assert ("not applied: shop.0003_x" in result["msg"]) is not apply
+    assert "# Migrations" in (ROOT / "docs/migrations.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("plan", "arguments", "warnings"),
+    [
+        ({"unknown": UNKNOWN}, {}, ["shop.0004_gone"]),
+        ({"unknown": LEFT_OVER}, {}, []),
+        ({"unknown": UNKNOWN, "conflicts": [CONFLICT]}, {"conflicts": True}, ["shop.0004_gone", CONFLICT["text"]]),
+    ],
+    ids=["additive", "squashed", "allowed"],
+)
+def test_release_that_fits_or_is_allowed_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plan: dict[str, Any],
+    arguments: dict[str, Any],
+    warnings: list[str],
+) -> None:
+    for apply in (True, False):
+        made = migration(tmp_path, monkeypatch, FakeUnit(), plan_of(**plan), apply=apply, **arguments)
+        assert run(made) == {"changed": False, "pending": [], "applied": []}
+        assert len(made.module.warnings) == len(warnings)
+        assert all(text in said for text, said in zip(warnings, made.module.warnings, strict=True))
+
+
+def test_rollback_applies_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = FakeUnit()
+    made = migration(tmp_path, monkeypatch, unit, plan_of("shop.0003_x"), apply=False)
+    assert run(made) == {"changed": False, "pending": ["shop.0003_x"], "applied": []}
+    assert not unit.started and "not applied: shop.0003_x" in made.module.warnings[0]
 
 
 @pytest.mark.parametrize("built", [True, False])

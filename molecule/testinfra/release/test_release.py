@@ -314,6 +314,29 @@ def test_releases_are_listed_and_gone_back_to_by_name(cluster: Cluster) -> None:
     assert cluster.releases() == {current}
 
 
+def test_release_that_does_not_fit_the_schema_is_refused(cluster: Cluster) -> None:
+    """A newer release has removed a column: neither a rollback nor a deploy switches to one that uses it."""
+    host, before = cluster.hosts["first"], cluster.serving()
+    psql(host, "ALTER TABLE shop_product RENAME COLUMN summary TO kept_by_the_test")
+    psql(host, "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0003_gone', now())")
+    try:
+        for playbook in ("rollback.yml", "deploy.yml"):
+            result = cluster.playbook(playbook)
+            said = " ".join(result.stdout.split())
+            assert result.returncode != 0 and "column shop_product.summary is missing" in said, said[-4000:]
+            assert "unknown to the release: shop.0003_gone" in said and "django_app_allow_schema_conflicts" in said
+            assert cluster.serving() == before and cluster.lock() == {}
+        psql(host, "ALTER TABLE shop_product RENAME COLUMN kept_by_the_test TO summary")
+        # What is left is a migration that changes nothing that the release uses.
+        cluster.deploy()
+        assert cluster.serving() == before
+    finally:
+        columns = "table_name = 'shop_product' AND column_name = 'kept_by_the_test'"
+        if psql(host, f"SELECT count(*) FROM information_schema.columns WHERE {columns}") == "1":
+            psql(host, "ALTER TABLE shop_product RENAME COLUMN kept_by_the_test TO summary")
+        psql(host, "DELETE FROM django_migrations WHERE app = 'shop' AND name = '0003_gone'")
+
+
 def test_part_of_a_site_is_refused(cluster: Cluster) -> None:
     result = cluster.playbook("deploy.yml", "--limit", "second")
     assert result.returncode != 0 and "--limit leaves out first" in " ".join(result.stdout.split())

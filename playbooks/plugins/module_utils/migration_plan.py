@@ -32,6 +32,13 @@ GROUP BY 1, 2, 3, 4, 5, a.xact_start
 ORDER BY a.xact_start LIMIT 5
 """
 
+# The columns of all tables and views that a name without a schema finds.
+COLUMNS = """
+SELECT c.relname, a.attname, a.attnotnull, a.atthasdef OR a.attidentity <> ''
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_table_is_visible(c.oid)
+"""
+
 
 class Judge:
     """What migrations do to a database that an older release works with, seen on the state before each operation."""
@@ -369,6 +376,116 @@ class Judge:
         return automatic or (field.has_default() and field.default is not None)
 
 
+# The schema of the database, compared with what a release uses
+
+
+def columns_of(connection: Any) -> dict[str, dict[str, tuple[bool, bool]]]:
+    """Return the columns of each table: by name, whether it is NOT NULL, and whether the database has a default."""
+    tables: dict[str, dict[str, tuple[bool, bool]]] = {}
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(COLUMNS)
+            for table, column, not_null, has_default in cursor.fetchall():
+                tables.setdefault(table, {})[column] = (not_null, has_default)
+            return tables
+        for table in connection.introspection.table_names(cursor, include_views=True):
+            tables[table] = {
+                found.name: (not found.null_ok, found.default is not None or getattr(found, "is_autofield", False))
+                for found in connection.introspection.get_table_description(cursor, table)
+            }
+    return tables
+
+
+class Comparison:
+    """What a release whose models are `state` misses in a database, and what of the database its inserts fail on."""
+
+    def __init__(self, connection: Any, state: Any) -> None:
+        self.judge = Judge(connection, state)
+        self.state = state
+        self.converter = connection.introspection.identifier_converter
+        self.tables = columns_of(connection)
+        self.conflicts: list[str] = []
+        # The columns that the models know, by table: two models may share one.
+        self.known: dict[str, set[str]] = {}
+
+    def run(self) -> list[str]:
+        """Return the conflicts, in the order of the tables' names."""
+        for model in self.state.models.values():
+            self.compare(model)
+        for table, known in self.known.items():
+            for column, (not_null, has_default) in self.tables[table].items():
+                if column not in known and not_null and not has_default:
+                    self.conflicts.append(
+                        f"column {table}.{column}, which the release does not know, is NOT NULL without a default:"
+                        " inserts fail"
+                    )
+        return sorted(self.conflicts)
+
+    def compare(self, model: Any) -> None:
+        """Compare a model with its table, and the tables of its many-to-many relations."""
+        judge = self.judge
+        table = self.converter(judge.table(model))
+        # A name with a schema in it cannot be looked up; what is not migrated may be made by others, and later.
+        if not judge.migrates(model) or set(table) & set('".'):
+            return
+        for other in judge.many_to_many_tables(model):
+            self.has_table(self.converter(other))
+        if not self.has_table(table):
+            return
+        known = self.known.setdefault(table, set())
+        for name, field in model.fields.items():
+            column = judge.column(name, field)
+            if column and (field.is_relation or judge.type_of(name, field)):
+                known.add(self.converter(column))
+                self.compare_column(table, self.converter(column), field)
+        if model.options.get("order_with_respect_to"):
+            known.add("_order")
+
+    def has_table(self, table: str) -> bool:
+        """Tell whether there is a table, and note a conflict where there is none."""
+        if table in self.tables:
+            return True
+        self.conflicts.append(f"table {table} is missing")
+        return False
+
+    def compare_column(self, table: str, column: str, field: Any) -> None:
+        """Compare the column of `field` with that of the database."""
+        found = self.tables[table].get(column)
+        if found is None:
+            self.conflicts.append(f"column {table}.{column} is missing")
+            return
+        not_null, has_default = found
+        if field.null and not_null and not (has_default or self.judge.fills(field)):
+            self.conflicts.append(f"column {table}.{column} is NOT NULL, and the release may leave it empty")
+
+
+def recorded_in(connection: Any) -> dict[tuple[str, str], int]:
+    """Return the migrations that a database has on record, with the number of each record, which grows."""
+    from django.db.migrations.recorder import MigrationRecorder
+
+    return {key: row.pk for key, row in MigrationRecorder(connection).applied_migrations().items()}
+
+
+def unknown_to(loader: Any, recorded: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
+    """Return the recorded migrations that a release does not have, each with whether the database is ahead by it.
+
+    What a squashed migration replaces is known. Where the squashed one has become the only one, the records of what it
+    replaced stay; so do those of an application that was removed. These are older than records that the release knows.
+    """
+    known = set(loader.disk_migrations)
+    known |= {tuple(target) for migration in loader.disk_migrations.values() for target in migration.replaces}
+    newest: dict[str, int] = {}
+    for (label, name), number in recorded.items():
+        if (label, name) in known:
+            newest[label] = max(newest.get(label, 0), number)
+    last = max(newest.values(), default=0)
+    return [
+        {"migration": ".".join(key), "ahead": number > newest.get(key[0], last)}
+        for key, number in sorted(recorded.items(), key=lambda item: item[1])
+        if key not in known
+    ]
+
+
 # Questions
 
 
@@ -412,12 +529,19 @@ def milliseconds(connection: Any, setting: str) -> int | None:
         return int(cursor.fetchone()[0])
 
 
-def plan(command: list[str], serving: bool) -> dict[str, Any]:
-    """Return what `command` would apply, and what is said of it if a release is `serving` from the database."""
+def plan(command: list[str], serving: bool, applies: bool = True) -> dict[str, Any]:
+    """Return what `command` would apply, and what is said of it if a release is `serving` from the database.
+
+    Where the database has migrations that this release does not know, or where those that are pending will not be
+    applied (`applies` is false), its schema is compared with what the release uses.
+    """
     from django.db import connections
     from django.db.migrations.executor import MigrationExecutor
 
-    answer: dict[str, Any] = {"pending": [], "destructive": [], "warnings": [], "limits": {}}
+    answer: dict[str, Any] = {
+        **{"pending": [], "destructive": [], "warnings": [], "limits": {}},
+        **{"unknown": [], "conflicts": []},
+    }
     options = options_of(command)
     for alias in aliases_of(options):
         connection = connections[alias]
@@ -431,6 +555,17 @@ def plan(command: list[str], serving: bool) -> dict[str, Any]:
             }
             for migration, _ in steps
         ]
+        recorded = recorded_in(connection)
+        unknown = unknown_to(executor.loader, recorded)
+        answer["unknown"] += [{"database": alias} | item for item in unknown]
+        # A database without any is that of a site which is still to be filled.
+        if recorded and (unknown or (steps and not applies)):
+            state = (
+                executor._create_project_state(with_applied_migrations=True)
+                if applies
+                else executor.loader.project_state()
+            )
+            answer["conflicts"] += [{"database": alias, "text": text} for text in Comparison(connection, state).run()]
         if not steps:
             continue
         answer["limits"][alias] = {

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-import base64
-import inspect
-import json
 import os
 import re
 import select
 import sys
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.module_utils import migration_plan
 from ansible.module_utils.app_command import AppCommand, last_lines
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.migration_question import (
+    conflict_lines,
+    conflict_refusal,
+    destructive_refusal,
+    entry,
+    find_answer,
+    name_of,
+    shell_words,
+    shorten,
+    unknown_names,
+)
 from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete
 
 DOCUMENTATION = r"""
@@ -27,6 +33,8 @@ short_description: Apply the migrations of a release while the release before it
 description:
   - Asks the release which migrations its database lacks, with one start of Django. When there are none, that is all.
   - Refuses those that the release that serves cannot live with. What cannot be judged gives a warning.
+  - Refuses a release that does not fit the schema of the database, where the database has migrations that the release
+    does not know, or lacks some that are not to be applied.
   - Applies them in the unit C(APP-migrate.service), which outlives this module and the connection to the host. A run
     that finds the unit at work waits for it.
   - Tries again after a lock that was not to be had in time, and after a lost connection; any other failure is the last.
@@ -50,6 +58,11 @@ options:
   attempts: {description: How often to try in all., type: int, default: 5}
   timeout: {description: Seconds that one attempt may take in all., type: int, default: 14400}
   destructive: {description: Whether to apply what breaks the release that serves., type: bool, default: false}
+  apply:
+    description: Whether to apply migrations; otherwise code and schema are only compared.
+    type: bool
+    default: true
+  conflicts: {description: Whether a release that does not fit the schema is allowed., type: bool, default: false}
 author: Slipway contributors
 """
 
@@ -75,24 +88,6 @@ LOST = re.compile(
     r"|No route to host|Network is unreachable|server has gone away|Lost connection|\b57P0[123]\b",
     re.IGNORECASE,
 )
-
-
-def shell_words(question: dict[str, Any]) -> list[str]:
-    """Return the arguments of a management command that answer a question to migration_plan.
-
-    Packed, so that no character of it means anything to systemd, a wrapper or a shell on the way.
-    """
-    source = f"{inspect.getsource(migration_plan)}\n\nanswer({json.dumps(question)!r})\n"
-    packed = base64.b64encode(zlib.compress(source.encode(), 9)).decode()
-    unpack = f"compile(zlib.decompress(base64.b64decode('{packed}')), 'migration_plan', 'exec')"
-    # Names of its own: what a shell imports for its user does not come in between.
-    return ["shell", "-c", f"import base64, zlib; exec({unpack}, {{'__name__': 'migration_plan'}})"]
-
-
-def find_answer(output: str) -> Any:
-    """Return what migration_plan answered, from among all that was written; None if it did not."""
-    lines = [line for line in output.splitlines() if line.startswith(migration_plan.MARKER)]
-    return json.loads(lines[-1].removeprefix(migration_plan.MARKER)) if lines else None
 
 
 def started_in(output: str) -> tuple[list[str], str]:
@@ -124,12 +119,6 @@ def leave_if_alone() -> None:
     output.register(sys.__stdout__.fileno(), 0)
     if output.poll(0):
         sys.exit("the control node is gone")
-
-
-def entry(item: dict[str, Any]) -> str:
-    """Return "shop.0003_x: what is said of it"; with the database, if it is not the default one."""
-    database = "" if item["database"] == "default" else f" (database {item['database']})"
-    return f"{item['migration']}{database}: {item['text']}"
 
 
 def who(session: dict[str, Any]) -> str:
@@ -247,7 +236,8 @@ class Migration:
     def plan(self) -> dict[str, Any]:
         """Return the plan, or end the module."""
         serving = os.path.exists(os.path.join(self.module.params["folder"], "current"))
-        plan, output = self.ask(ask="plan", command=self.command, serving=serving)
+        applies = self.module.params["apply"]
+        plan, output = self.ask(ask="plan", command=self.command, serving=serving and applies, applies=applies)
         if plan is None:
             said = "\n".join(last_lines(output, SHOWN_LINES)) or "(it wrote nothing)"
             shell = " ".join([*self.module.params["manage"], "shell"])
@@ -260,12 +250,32 @@ class Migration:
 
     def names(self) -> list[str]:
         """Return the names of the pending migrations; with their database, if it is not the default one."""
-        return [
-            item["migration"] if item["database"] == "default" else f"{item['migration']} ({item['database']})"
-            for item in self.pending
-        ]
+        return [name_of(item) for item in self.pending]
 
     # Before
+
+    def compare(self, plan: dict[str, Any]) -> None:
+        """Say by which migrations code and schema differ, and end the module where the release does not fit."""
+        applies = self.module.params["apply"]
+        lines = conflict_lines(plan, applies)
+        if plan["conflicts"] and not self.module.params["conflicts"] and not self.module.check_mode:
+            self.module.fail_json(
+                msg=conflict_refusal(plan, applies),
+                pending=self.names(),
+                applied=self.applied,
+                unknown=unknown_names(plan),
+                conflicts=[item["text"] for item in plan["conflicts"]],
+            )
+        if plan["conflicts"]:
+            allowed = self.module.params["conflicts"]
+            said = "allowed by django_app_allow_schema_conflicts" if allowed else "would be refused"
+            for line in lines:
+                self.module.warn(f"{said}: {line}")
+        elif lines:
+            self.module.warn(
+                f"{'; '.join(lines)}. The tables and columns that the release uses are there, and its inserts name all"
+                " that must have a value; whether it can live with the data is yours to judge"
+            )
 
     def refuse_or_warn(self, plan: dict[str, Any]) -> None:
         """Say what the operator should know, and end the module where the release that serves would break."""
@@ -292,10 +302,7 @@ class Migration:
                 self.module.warn(f"would be refused: {text}")
         elif found:
             self.module.fail_json(
-                msg="The release that serves cannot work with what these migrations leave, so none was applied:\n"
-                + "".join(f"  {text}\n" for text in found)
-                + "Write it in two releases (expand, then contract: docs/migrations.md), or allow it with"
-                " -e '{\"django_app_migrate_destructive\": true}'",
+                msg=destructive_refusal(found),
                 pending=self.names(),
                 applied=self.applied,
                 destructive=found,
@@ -376,12 +383,16 @@ class Migration:
         """Do what is to be done, and end the module."""
         if self.module.check_mode:
             if is_complete(self.module.params["release"]):
-                self.refuse_or_warn(self.plan())
-            self.module.exit_json(changed=bool(self.pending), pending=self.names(), applied=[])
+                plan = self.plan()
+                self.compare(plan)
+                self.refuse_or_warn(plan)
+            applies = self.module.params["apply"]
+            self.module.exit_json(changed=bool(self.pending) and applies, pending=self.names(), applied=[])
         self.wait_for_another()
         plan = self.plan()
         pending = self.names()
-        if self.pending:
+        self.compare(plan)
+        if self.pending and self.module.params["apply"]:
             self.refuse_or_warn(plan)
             began = time.monotonic()
             try:
@@ -403,7 +414,7 @@ class Migration:
         if self.command[0] != "migrate":
             self.plan()
             if left := self.names():
-                self.module.warn(f"still to be applied after `{' '.join(self.command)}`: {', '.join(left)}")
+                self.module.warn(f"still to be applied after `{' '.join(self.command)}`: {shorten(left)}")
             wanted = [name for name in wanted if name not in left]
         self.applied += [name for name in wanted if name not in self.applied]
 
@@ -422,6 +433,8 @@ def main() -> None:
             "attempts": {"type": "int", "default": 5},
             "timeout": {"type": "int", "default": 14400},
             "destructive": {"type": "bool", "default": False},
+            "apply": {"type": "bool", "default": True},
+            "conflicts": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
