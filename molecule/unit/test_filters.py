@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import re
+import shlex
 import subprocess
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -183,6 +184,29 @@ def test_url_quote_carries_a_password_through_a_url(password: str) -> None:
     url = urlsplit(f"redis://user:{filters.url_quote(password)}@host:6379/0")
     assert unquote(url.password or "") == password
     assert (url.hostname, url.port, url.path) == ("host", 6379, "/0")
+
+
+WORDS = ["./run", "two words", "\"double\" and 'single'", "back\\slash\\", "100%", "$HOME ${A}", "%i", ";", "", "ä", "\\1"]
+
+
+def test_exec_words_gives_a_program_each_word_as_written() -> None:
+    """Read back as systemd.service(5) says: quotes as a shell has them, then specifiers and variables."""
+    line = filters.exec_words(WORDS)
+    # No $ or % stands alone.
+    assert not re.search(r"(?<!\$)\$(\$\$)*(?!\$)|(?<!%)%(%%)*(?!%)", line)
+    assert [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(line)] == WORDS
+
+
+@pytest.mark.parametrize("words", [["a\nb"], ["a\0b"], ["a\tb"], [1], "a b"])
+def test_exec_words_refuses(words: Any) -> None:
+    with pytest.raises(AnsibleFilterError):
+        filters.exec_words(words)
+
+
+@pytest.mark.parametrize("text", ["plain", "a:b", "a\\b", "\\", ":", "a\\:b::"])
+def test_pgpass_field_is_read_back_as_written(text: str) -> None:
+    fields = re.findall(r"((?:\\.|[^:\\])*)(?::|$)", f"*:{filters.pgpass_field(text)}")
+    assert [re.sub(r"\\(.)", r"\1", field) for field in fields[:2]] == ["*", text]
 
 
 def test_unit_settings_are_lines_as_systemd_takes_them() -> None:

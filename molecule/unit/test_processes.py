@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -219,3 +220,23 @@ def test_removal_that_was_cut_is_finished(host: Path, prune: Callable[..., dict[
 
 def test_host_that_was_never_touched(prune: Callable[..., dict[str, Any]]) -> None:
     assert prune(services=[], timers=[])["changed"] is False
+
+
+def test_words_of_a_workers_own_command_arrive_as_written(variables_for: Callable[..., dict[str, Any]]) -> None:
+    role = ROOT / "roles/celery"
+    variables = variables_for(role, "13", celery_workers=[{"name": "own", "command": WORDS}], celery_beat=False)
+    (use,) = [use for use in USES if use.role == role]
+    files = {file.path: file.text for file in render(use, variables)}
+    (command,) = setting(files["/etc/slipway/services/celery-own/unit"], "ExecStart")
+    assert as_systemd(command) == ["/usr/bin/env", *WORDS]
+    assert json.loads(files["/etc/slipway/services/celery-own/service.json"])["settle"] == 5
+
+
+@pytest.mark.parametrize(
+    ("own", "seconds"), [({}, 5), ({"settle": 20}, 20), ({"settle": 0}, 0), ({"ready": "notify"}, 0)], ids=str
+)
+def test_a_service_that_does_not_tell_when_it_is_ready_is_watched(
+    written: Callable[..., dict[str, str]], own: dict[str, Any], seconds: int
+) -> None:
+    files = written(processes_services=[{"name": "listener", "command": ["run"]} | own])
+    assert json.loads(files["/etc/slipway/services/listener/service.json"])["settle"] == seconds

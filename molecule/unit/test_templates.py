@@ -5,12 +5,13 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
-from conftest import RELEASES, ROLES, SECRETS
+from ansible.template import Templar, trust_as_template
+from conftest import RELEASES, ROLES, ROOT, SECRETS, load_yaml
 from rendering import USES, Use, render
 
 
@@ -133,3 +134,36 @@ def test_only_files_that_others_cannot_read_hold_a_secret(
                     assert re.fullmatch(r"0[0-7]{2}0", mode), f"{path} with {name} in it has mode {mode}"
                     assert use.task.get("no_log"), f"the task that writes {path} shows {name}"
     assert found, "no file holds a secret, so nothing was tested"
+
+
+LITERAL = r"'(?:[^'\\]|\\.)*'"
+REPLACEMENT = re.compile(rf"regex_replace(?:\(|', ){LITERAL}, ({LITERAL})")
+
+
+def test_replacements_of_regular_expressions_put_back_what_was_found(
+    templar_for: Callable[[dict[str, Any]], Templar],
+) -> None:
+    """A backslash too many or too few makes of a group's number a text or a control character."""
+    found = 0
+    variables = [*ROOT.glob("roles/*/vars/main.yml"), *ROOT.glob("roles/*/defaults/main.yml")]
+    variables += ROOT.glob("inventories/single/group_vars/all/*.yml")
+    texts = [(path, text, True) for path in variables for text in strings_in(load_yaml(path))]
+    texts += [(path, path.read_text(encoding="utf-8"), False) for path in ROOT.glob("roles/*/templates/**/*.j2")]
+    for path, text, is_yaml in texts:
+        for literal in REPLACEMENT.findall(text):
+            template = trust_as_template("{{ " + literal + " }}")
+            replacement = templar_for({}).template(template, escape_backslashes=is_yaml)
+            assert not re.search(r"[\x00-\x1f]", replacement), f"{path}: {literal} is {replacement!r}"
+            if re.search(r"\d", literal):
+                found += 1
+                assert "probe" in re.sub("(.+)", replacement, "probe"), f"{path}: {literal} is {replacement!r}"
+    assert found
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Yield the strings in what a file says."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(item)

@@ -100,6 +100,28 @@ def environment_file(variables: Mapping[str, Any]) -> str:
     return "".join(lines)
 
 
+def exec_words(words: list[str]) -> str:
+    """Return the words of a command as ExecStart= of systemd takes them: each word reaches the program as given.
+
+    Within double quotes systemd interprets backslashes, its specifiers (%) and variables ($) only (systemd.service(5)).
+    A word with a line break or another control character is refused: it would end the setting.
+    """
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise AnsibleFilterError("exec_words wants a list of text")
+    quoted = []
+    for word in words:
+        if re.search(r"[\x00-\x1f\x7f]", word):
+            raise AnsibleFilterError("a word of a command holds a newline or another control character")
+        escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+        quoted.append(f'"{escaped}"')
+    return " ".join(quoted)
+
+
+def pgpass_field(text: str) -> str:
+    """Return text as a field of a password file of PostgreSQL, in which a backslash escapes colons and backslashes."""
+    return text.replace("\\", "\\\\").replace(":", "\\:")
+
+
 def unit_settings(settings: Mapping[str, Any]) -> str:
     """Return settings as lines of a systemd unit.
 
@@ -136,5 +158,5 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        functions = (scram_sha256, environment_file, unit_settings, url_quote, kept_in)
+        functions = (scram_sha256, environment_file, exec_words, pgpass_field, unit_settings, url_quote, kept_in)
         return {function.__name__: function for function in functions}

@@ -24,13 +24,32 @@ from typing import Any
 from ansible.module_utils.app_command import AppCommand
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_store import point
-from ansible.module_utils.systemd_unit import UNIT_FOLDERS, Systemd, files_digest, unit_files, write_atomically
+from ansible.module_utils.systemd_unit import UNIT_FOLDERS, UP, Systemd, files_digest, unit_files, write_atomically
 
 SLOTS = ("a", "b")
 CANARY = "canary"
 UNITS = UNIT_FOLDERS[0]
 CHECK_TIMEOUT = 60  # seconds for a service's own check
+SETTLE_INTERVAL = 0.5  # seconds between two looks at a slot that has to stay up
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b")
+# What systemd calls the end of a service (systemd.exec(5)), said so that it needs no looking up.
+RESULTS = {
+    "timeout": "it was not ready in time (TimeoutStartSec={timeout}) and systemd ended it",
+    "exit-code": "it ended with status {status}",
+    "signal": "it was ended by the signal {status}",
+    "core-dump": "it crashed with the signal {status}",
+    "oom-kill": "the kernel ended it because memory ran out",
+    "resources": "systemd could not start it for want of resources",
+    "protocol": "it ended without telling systemd that it was ready",
+    "watchdog": "it gave systemd no sign of life",
+    "start-limit-hit": "it was started too often in a short time",
+}
+# System calls that the sandbox refuses to a program that changes its user, its group or its root directory.
+PRIVILEGED = re.compile(r"\b(set(re|res|fs)?[ug]id|setgroups|initgroups|chroot|drop_privileges|set_owner_process)\b")
+SANDBOX_HINT = (
+    "a service of the application runs as its user and can become no other: take options such as --uid, --gid or "
+    "--user out of its command (docs/security.md)"
+)
 # What service.json may say, and what counts when it does not.
 DEFAULTS: dict[str, Any] = {
     "order": 30,  # services of a lower number change over first, those of one number at once
@@ -41,6 +60,8 @@ DEFAULTS: dict[str, Any] = {
     "wait": False,  # whether to wait until it has stopped
     "socket": "",  # the Unix socket at which it answers visitors, where it does
     "check": [],  # a command of the release that must succeed in the new slot's environment
+    # Seconds for which a new slot must run without a restart: for a service that does not tell when it is ready.
+    "settle": 0,
     # Units that both slots need, as the socket that they share; with the options of module_utils/managed_unit.py.
     "beside": [],
 }
@@ -119,6 +140,13 @@ class Service:
         """Tell whether a slot runs or is on its way there."""
         return bool(slot) and self.systemd.is_up(self.unit(str(slot)))
 
+    def has_started(self, slot: str | None) -> bool:
+        """Tell whether a slot runs or starts; one that has died and waits for systemd to start it again does not."""
+        if not slot:
+            return False
+        state = self.systemd.show(self.unit(slot))
+        return state["ActiveState"] in UP and state["SubState"] != "auto-restart"
+
     def bound_files(self) -> list[str]:
         """Return the configuration files of which each slot has a copy in their place."""
         try:
@@ -144,7 +172,7 @@ class Service:
 
     def is_current(self, release: str) -> bool:
         """Tell whether the live slot is what is wanted, and runs."""
-        return self.runs(self.live) == self.wanted(release) and self.is_up(self.live)
+        return self.runs(self.live) == self.wanted(release) and self.has_started(self.live)
 
     def fill(self, slot: str, release: str, addition: str = "") -> None:
         """Put a release and the files into a slot that does not run; `addition` is put behind its unit."""
@@ -168,16 +196,59 @@ class Service:
             unit = file.read() + addition
         write_atomically(f"{UNITS}/{self.unit(slot)}", unit.encode())
 
-    def start(self, slot: str) -> None:
-        """Start a slot and wait until systemd says that it is ready; raise SlotError with its journal if it is not."""
+    def start(self, slot: str, leave: bool = False) -> None:
+        """Start a slot and wait until systemd says that it is ready; raise SlotError with its journal if it is not.
+
+        A service that does not tell when it is ready must stay up for a moment. One that fails is stopped, unless it is
+        to `leave`: systemd goes on trying to start it.
+        """
+        since = time.time()
         self.systemd.try_run("reset-failed", self.unit(slot))
         started, said = self.systemd.try_run("start", self.unit(slot))
-        if not started:
-            journal = self.systemd.journal(self.unit(slot))
-            self.systemd.try_run("stop", self.unit(slot))
-            # What Python has died of says more than systemd, which knows that it has.
-            cause = next((line for line in reversed(journal) if EXCEPTION.match(line)), said)
-            raise SlotError(f"{self.unit(slot)} did not start with {self.release(slot)}: {cause}", journal)
+        try:
+            if not started:
+                raise self.error(slot, "did not start", since, said)
+            self.settle(slot, since)
+        except SlotError:
+            if not leave:
+                self.systemd.try_run("stop", self.unit(slot))
+            raise
+
+    def settle(self, slot: str, since: float) -> None:
+        """Wait for as long as a new slot has to stay up; raise SlotError if it ends meanwhile."""
+        deadline = time.monotonic() + self.settings["settle"]
+        while time.monotonic() < deadline:
+            time.sleep(SETTLE_INTERVAL)
+            self.stays_up(slot, since)
+
+    def stays_up(self, slot: str, since: float = 0) -> None:
+        """Raise SlotError if a slot has ended, or was started again by systemd, since it was started."""
+        state = self.systemd.show(self.unit(slot))
+        if state["ActiveState"] not in UP or state["SubState"] == "auto-restart" or state["NRestarts"] != "0":
+            raise self.error(slot, "did not stay up", since)
+
+    def error(self, slot: str, what: str, since: float = 0, said: str = "") -> SlotError:
+        """Return the error of a slot that failed since a time (seconds of the epoch), with what is known of the cause.
+
+        Of a cause nothing is guessed: how a service ended is systemd's own word, and the last exception in its journal
+        is named only where the service has ended by itself. One that was too slow may have logged any other.
+        """
+        unit = self.unit(slot)
+        journal = self.systemd.journal(unit, since)
+        own = [line.removeprefix(f"{unit}: ") for line in journal if line.startswith(f"{unit}: ")]
+        results = [match[1] for line in own if (match := re.match(r"Failed with result '([a-z-]+)'", line))]
+        ends = [match[1] for line in own if (match := re.match(r"Main process exited, code=\w+, status=(\S+)", line))]
+        result = results[0] if results else ""
+        timeout = self.systemd.value(unit, "TimeoutStartUSec") if result == "timeout" else ""
+        status = ends[0] if ends else "unknown"
+        how = RESULTS[result].format(status=status, timeout=timeout) if result in RESULTS else said or "it ended"
+        # What systemd could not do before it ran the command, and what Python has died of.
+        causes = [line for line in own if re.match(r"Failed to |.*: No such file or directory$", line)]
+        causes += [line for line in reversed(journal) if EXCEPTION.match(line) and result == "exit-code"]
+        words = [how, *causes[:1]]
+        if any("Operation not permitted" in line for line in journal) and any(map(PRIVILEGED.search, journal)):
+            words.append(SANDBOX_HINT)
+        return SlotError(f"{unit} {what} with {self.release(slot)}: {'; '.join(words)}", journal)
 
     def stop(self, slot: str, wait: bool = True) -> None:
         """Stop a slot, which finishes what it has begun."""
@@ -215,8 +286,8 @@ class Service:
         """Have `release`, which was prepared, served by the live slot."""
         live, other = self.live, self.other
         if live and self.runs(live) == self.wanted(release):
-            if not self.is_up(live):
-                self.start(live)
+            if not self.has_started(live):
+                self.start(live, leave=True)
             return
         if live and not self.settings["overlap"]:
             self.stop(live)
@@ -225,11 +296,13 @@ class Service:
             self.check(other)
         except SlotError as error:
             self.systemd.try_run("stop", self.unit(other))
+            before = f"{self.unit(live)} goes on as before" if live else "nothing ran before"
             if live and not self.settings["overlap"]:
-                self.start(live)
-            raise SlotError(
-                f"{error} ({self.unit(live) + ' goes on as before' if live else 'nothing ran before'})", error.journal
-            ) from error
+                try:
+                    self.start(live, leave=True)
+                except SlotError as second:
+                    before = f"and now {second}"
+            raise SlotError(f"{error} ({before})", error.journal) from error
         write_atomically(self.path(other, "digest"), self.wanted(release).encode())
         point(os.path.join(self.folder, "live"), other)
         if live and self.settings["retire"] == "switch":
@@ -281,7 +354,7 @@ class Service:
                 self.stop(slot)
         if committed:
             if not self.is_up(committed):
-                self.start(committed)
+                self.start(committed, leave=True)
             point(os.path.join(self.folder, "live"), committed)
         elif self.live:
             os.unlink(os.path.join(self.folder, "live"))

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "MainPID")
+PROPERTIES = (
+    *("LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "MainPID"),
+    # What tells of a unit that systemd starts again and again: how often since it was started, and how it last ended.
+    *("NRestarts", "Result"),
+)
 UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system")
 UP = ("active", "reloading", "activating")
 JOURNAL_LINES = 40
@@ -77,6 +81,11 @@ class Systemd:
         )
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
+    def value(self, unit: str, name: str) -> str:
+        """Return one property of `unit` as systemctl shows it, empty where it has none."""
+        _, out, _ = self.module.run_command([self.systemctl, "show", "--value", f"--property={name}", unit])
+        return out.strip()
+
     def is_up(self, unit: str) -> bool:
         """Tell whether `unit` runs or is on its way there."""
         return self.show(unit)["ActiveState"] in UP
@@ -94,10 +103,12 @@ class Systemd:
                 msg=f"systemctl {' '.join(arguments)} failed: {said}", journal=self.journal(arguments[-1])
             )
 
-    def journal(self, unit: str) -> list[str]:
-        """Return the last lines that `unit` wrote, those of the last moment too."""
+    def journal(self, unit: str, since: float = 0) -> list[str]:
+        """Return the last lines that `unit` wrote and systemd wrote of it, not before `since` (seconds of the epoch)."""
         self.module.run_command(["journalctl", "--sync"])
+        # With --since, --lines would count from there on.
+        limit = [f"--since=@{since:.6f}"] if since else [f"--lines={JOURNAL_LINES}"]
         _, out, _ = self.module.run_command(
-            ["journalctl", "--unit", unit, "--lines", str(JOURNAL_LINES), "--no-pager", "--output", "cat"]
+            ["journalctl", "--unit", unit, "--no-pager", "--output", "cat", *limit]
         )
-        return out.splitlines()
+        return out.splitlines()[-JOURNAL_LINES:]

@@ -134,6 +134,9 @@ class Releaser:
         for group in (answering, [service for service in services if service not in answering]):
             if group:
                 self.change_group_over(group)
+        # What is ready may still end: those of the beginning have run for a while by now.
+        for service in services:
+            service.stays_up(str(service.live))
 
     def change_group_over(self, services: list[Service]) -> None:
         """Change services over: those of one order at once, later ones once those have."""
@@ -186,11 +189,8 @@ class Releaser:
         """Ask services that are live whether they do their work."""
         for service in self.services if not self.module.check_mode else []:
             if service.live:
-                if not service.is_up(service.live):
-                    raise SlotError(
-                        f"{service.unit(service.live)} does not run",
-                        service.systemd.journal(service.unit(service.live)),
-                    )
+                if not service.has_started(service.live):
+                    raise service.error(service.live, "does not run")
                 service.check(service.live)
 
     def commit(self) -> None:
