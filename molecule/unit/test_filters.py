@@ -186,7 +186,19 @@ def test_url_quote_carries_a_password_through_a_url(password: str) -> None:
     assert (url.hostname, url.port, url.path) == ("host", 6379, "/0")
 
 
-WORDS = ["./run", "two words", "\"double\" and 'single'", "back\\slash\\", "100%", "$HOME ${A}", "%i", ";", "", "ä", "\\1"]
+WORDS = [
+    "./run",
+    "two words",
+    "\"double\" and 'single'",
+    "back\\slash\\",
+    "100%",
+    "$HOME ${A}",
+    "%i",
+    ";",
+    "",
+    "ä",
+    "\\1",
+]
 
 
 def test_exec_words_gives_a_program_each_word_as_written() -> None:

@@ -129,6 +129,12 @@ def test_queue_has_its_worker(site: Site, queue: str, worker: str) -> None:
     assert re.fullmatch(rf"{worker}-[ab]@asgi", site.get(f"/worker/{queue}/").json()["worker"])
 
 
+def test_worker_with_a_command_of_its_own(host: Host, site: Site) -> None:
+    """Its words arrive as they are written; Celery itself makes %% of a hostname one %."""
+    assert site.get("/worker/own/").json()["worker"] == 'own "$x" 100%@asgi'
+    assert host.check_output("systemctl show -P NRestarts %s", live_unit(host, "mysite", "celery-own")) == "0"
+
+
 def test_beat_is_off(host: Host) -> None:
     assert host.run("systemctl list-unit-files --no-legend 'mysite-celery-beat*' | grep .").failed
 

@@ -63,6 +63,21 @@ def test_slot_that_does_not_start_leaves_the_other_serving(host: Host, site: Sit
     assert (live_unit(host, "web"), main_pid(host, before)) == (before, pid)
 
 
+def test_service_that_does_not_stay_up_is_refused(host: Host, site: Site, site_playbook: Callable) -> None:
+    """It has started as far as systemd can tell, ends a moment later, and would be started again for ever."""
+    before = live_unit(host, "web"), main_pid(host, live_unit(host, "web"))
+    wrong = {"processes_services": [{"name": "dying", "command": ["sh", "-c", "sleep 1; echo last words; exit 3"]}]}
+    result = site_playbook("deploy.yml", "--extra-vars", json.dumps(wrong))
+    said = " ".join(result.stdout.split())
+    assert result.returncode != 0
+    assert f"{APP}-dying@a.service did not stay up" in said and "it ended with status 3" in said, result.stdout[-4000:]
+    assert "last words" in said and "(nothing ran before)" in said, result.stdout[-4000:]
+    again = site_playbook("deploy.yml")
+    assert again.returncode == 0, again.stdout[-4000:]
+    assert (live_unit(host, "web"), main_pid(host, before[0])) == before and site.answers()
+    assert host.run("systemctl list-units --all --plain --no-legend '%s-dying*' | grep .", APP).failed
+
+
 def test_what_was_changed_by_hand_is_put_right(
     host: Host, servers: Servers, edge_host: Host, site: Site, site_playbook: Callable
 ) -> None:

@@ -108,7 +108,5 @@ class Systemd:
         self.module.run_command(["journalctl", "--sync"])
         # With --since, --lines would count from there on.
         limit = [f"--since=@{since:.6f}"] if since else [f"--lines={JOURNAL_LINES}"]
-        _, out, _ = self.module.run_command(
-            ["journalctl", "--unit", unit, "--no-pager", "--output", "cat", *limit]
-        )
+        _, out, _ = self.module.run_command(["journalctl", "--unit", unit, "--no-pager", "--output", "cat", *limit])
         return out.splitlines()[-JOURNAL_LINES:]
