@@ -104,7 +104,7 @@ class Systemd:
             )
 
     def journal(self, unit: str, since: float = 0) -> list[str]:
-        """Return the last lines that `unit` wrote and systemd wrote of it, not before `since` (seconds of the epoch)."""
+        """Return the last lines of `unit` and of systemd about it, not before `since` (seconds of the epoch)."""
         self.module.run_command(["journalctl", "--sync"])
         # With --since, --lines would count from there on.
         limit = [f"--since=@{since:.6f}"] if since else [f"--lines={JOURNAL_LINES}"]
