@@ -204,7 +204,7 @@ def test_broken_extension_is_refused_and_leaves_nothing(edges: dict[str, Host], 
     broken = [{"path": "/broken/", "config": "no_such_directive on;"}]
     done = playbook("edge.yml", *say(nginx_extra_locations=broken))
     assert done.returncode != 0
-    assert 'unknown directive "no_such_directive"' in done.stdout and "the old one was put back" in done.stdout
+    assert 'unknown directive "no_such_directive"' in done.stdout and "the previous files were restored" in done.stdout
     for name, host in edges.items():
         host.check_output("nginx -t -q && systemctl restart nginx")
         assert SITES[name].get("/robots.txt").status_code == 200

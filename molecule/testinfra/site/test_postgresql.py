@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import APP, Servers, memory_share
+from conftest import APP, Servers, main_pid, memory_share, unit_of
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://database"]
@@ -83,3 +85,46 @@ def test_is_tuned_to_its_share_of_memory(host: Host, inventory: dict[str, Any]) 
 
 def test_extensions_are_there(host: Host) -> None:
     assert int(ask(host, "SELECT count(*) FROM pg_stat_statements")) > 0
+
+
+@pytest.mark.disruptive
+@pytest.mark.runs_on("database", first=True)
+@pytest.mark.parametrize(
+    ("settings", "said", "restarts"),
+    [
+        # Its own parser refuses it, and nothing is restarted.
+        ({"shared_buffers": "lots"}, ["slipway-restart.conf:", "shared_buffers = ''lots''"], False),
+        # What only a start can tell.
+        (
+            {"shared_preload_libraries": "no_such_library"},
+            ['could not access file "no_such_library"', "files were restored, and the unit runs with them"],
+            True,
+        ),
+    ],
+    ids=["value", "start"],
+)
+def test_refused_setting_leaves_the_server_running(
+    host: Host, site_playbook: Callable[..., Any], settings: dict[str, str], said: list[str], restarts: bool
+) -> None:
+    unit = unit_of(host, "postgresql")
+    files = "cat /etc/postgresql/*/main/conf.d/*.conf"
+    before, pid = host.check_output(files), main_pid(host, unit)
+    done = site_playbook("database.yml", "--extra-vars", json.dumps({"postgresql_settings": settings}))
+    assert done.returncode != 0
+    text = " ".join(done.stdout.split())
+    assert [words for words in said if words not in text] == [], done.stdout
+    assert host.check_output(files) == before
+    assert (main_pid(host, unit) != pid) == restarts
+    assert ask(host, "SELECT 1") == "1"
+
+
+@pytest.mark.disruptive
+@pytest.mark.runs_on("database", first=True)
+def test_edited_file_is_rewritten(host: Host, site_playbook: Callable[..., Any]) -> None:
+    """Whatever stands there, the next run repairs it, and the server never sees it."""
+    path = host.check_output("ls /etc/postgresql/*/main/conf.d/slipway-restart.conf")
+    before, pid = host.file(path).content_string, main_pid(host, unit_of(host, "postgresql"))
+    host.check_output("echo 'shared_buffers = lots' >> %s", path)
+    assert site_playbook("database.yml").returncode == 0
+    assert host.file(path).content_string == before
+    assert main_pid(host, unit_of(host, "postgresql")) == pid

@@ -5,7 +5,7 @@
         - {path: /etc/systemd/system/nginx.service.d}
       files:
         - {src: etc/nginx/nginx.conf.j2, dest: /etc/nginx/nginx.conf}
-        - {src: etc/app/app.env.j2, dest: /etc/app/app.env, group: app, mode: "0640"}
+        - {src: etc/app/app.env.j2, dest: /etc/app/app.env, group: app, mode: "0640", secret: true}  # never shown
       validate: [nginx, -t, -q]                                      # with the files in place, or they are taken back
       overrides: {/etc/nginx/nginx.conf: /home/me/nginx.conf.j2}     # templates to use in place of the role's own
 
@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"src": path, "dest": path, **ATTRIBUTES},
+                "options": {"src": path, "dest": path, "secret": {"type": "bool", "default": False}, **ATTRIBUTES},
             },
         }
         _, arguments = self.validate_argument_spec(
@@ -102,12 +102,13 @@ class ActionModule(ActionBase):
             only = repeat["only"] and {"pattern": repeat["only"], "keep": [folder["path"] for folder in own]}
         if self._is_there(folders, files, only):
             return {"changed": False, "changed_paths": [], "diff": []}
-        # The module's arguments are whole files: not for the log of the host.
-        return self._execute_module(
+        # The module's arguments are whole files: not for the log of the host, nor for the output of -vvv.
+        result = self._execute_module(
             "config_files",
             module_args={"folders": folders, "files": files, "only": only, "validate": arguments["validate"]},
             task_vars=variables | {"ansible_no_target_syslog": True},
         )
+        return {name: value for name, value in result.items() if name != "invocation"}
 
     def _is_there(
         self, folders: list[dict[str, Any]], files: list[dict[str, Any]], only: dict[str, Any] | None
@@ -139,5 +140,6 @@ class ActionModule(ActionBase):
         return {
             "path": file["dest"],
             "content": templar.template(template, escape_backslashes=False, overrides={"trim_blocks": True}),
+            "secret": file["secret"],
             **{name: file[name] for name in ATTRIBUTES},
         }

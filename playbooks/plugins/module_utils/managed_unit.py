@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from ansible.module_utils import config_backup
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.systemd_unit import UP, Systemd, files_digest, unit_files, write_atomically
 
@@ -25,8 +26,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
     """Do what a unit needs to be as its OPTIONS want it, and return what that was: start, reload, ...
 
-    In a dry run nothing is done. A unit that does not exist, does not do what it is told or is refused by `validate`
-    ends the module. An option that is not given has its default.
+    In a dry run nothing is done. A unit that does not exist or does not do what it is told ends the module. The files
+    that a unit was last applied with are kept in a copy: when `validate` refuses the new ones, or the unit does not run
+    with them, the copy is restored, the unit runs with it again, and the module ends. An option that is not given has
+    its default.
     """
     options = {name: option.get("default") for name, option in OPTIONS.items()} | options
     unit = options["name"]
@@ -48,11 +51,13 @@ def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
             act("stop", unit)
         return actions
     stamp = os.path.join(options["stamps"], unit)
+    copy = f"{stamp}.tar"
     try:
         with open(stamp) as file:
             applied = json.load(file)
     except (FileNotFoundError, ValueError):
         applied = {}
+    files = [*unit_files(unit), *options["restart_on"], *options["reload_on"]]
     wanted = {
         "unit": files_digest(unit_files(unit)),
         "restart": files_digest(options["restart_on"]),
@@ -76,22 +81,60 @@ def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
     else:
         action = ""
     if action:
-        if options["validate"] and not module.check_mode:
+        if module.check_mode:
+            return [*actions, action]
+        if options["validate"]:
             code, out, err = module.run_command(options["validate"])
             if code != 0:
+                restored = restore(module, copy, files, "" if systemd.is_up(unit) else "start", [])
                 module.fail_json(
-                    msg=f"{unit} goes on as it is: {options['validate'][0]} refuses its new configuration",
+                    msg=f"{unit} was not told to {action}: its new configuration is refused. {restored}",
                     refused_with=(err or out).splitlines(),
                 )
-        if action == "start" and not module.check_mode:
+        if action == "start":
             systemd.try_run("reset-failed", unit)
         around = [other for other in options["around"] if action != "reload" and systemd.is_up(other)]
         if around:
             act("stop", *around)
-        act(action, unit)
+        actions.append(action)
+        done, said = systemd.try_run(action, unit)
+        if not done or not systemd.runs(unit):
+            journal = systemd.journal(unit)
+            restored = restore(module, copy, files, "reload" if action == "reload" else "restart", around)
+            module.fail_json(
+                msg=f"systemctl {action} {unit} failed: {said or 'it does not stay active'}. {restored}",
+                journal=journal,
+            )
         if around:
             act("start", *around)
-    if wanted != applied and not module.check_mode:
+    if module.check_mode:
+        return actions
+    # Without a copy, as from an older version of this module, what runs now is what a failure goes back to.
+    if wanted != applied or not os.path.exists(copy):
         os.makedirs(options["stamps"], mode=0o755, exist_ok=True)
+        config_backup.save(copy, files)
+    if wanted != applied:
         write_atomically(stamp, json.dumps(wanted).encode())
     return actions
+
+
+def restore(module: AnsibleModule, copy: str, files: list[str], action: str, around: list[str]) -> str:
+    """Restore the files that the unit of `copy` was last applied with, and have it run with them.
+
+    `action` is what systemctl does then, empty when the unit has not heard of the new files; `around` are units that
+    were stopped for it. Return what was done, as a sentence.
+    """
+    unit = os.path.basename(copy).removesuffix(".tar")
+    systemd = Systemd(module)
+    restored = config_backup.restore(copy, files)
+    if restored:
+        systemd.try_run("daemon-reload")
+        if action:
+            systemd.try_run("reset-failed", unit)
+            systemd.try_run(action, unit)
+    if around:
+        systemd.try_run("start", *around)
+    if not restored:
+        return "There are no previous files to restore."
+    state = "runs with them" if systemd.runs(unit) else "does not run with them either"
+    return f"The previous files were restored, and the unit {state}: {', '.join(restored)}"

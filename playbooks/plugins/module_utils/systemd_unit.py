@@ -54,12 +54,12 @@ def unit_files(unit: str) -> list[str]:
     )
 
 
-def write_atomically(path: str, content: bytes, mode: int = 0o644, group: int = 0) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one; owner root, group `group` (gid)."""
+def write_atomically(path: str, content: bytes, mode: int = 0o644, group: int = 0, owner: int = 0) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one; `group` is a gid, `owner` a uid."""
     temporary = f"{path}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchown(descriptor, 0, group)
+        os.fchown(descriptor, owner, group)
         os.fchmod(descriptor, mode)
         file.write(content)
         file.flush()
@@ -89,6 +89,11 @@ class Systemd:
     def is_up(self, unit: str) -> bool:
         """Tell whether `unit` runs or is on its way there."""
         return self.show(unit)["ActiveState"] in UP
+
+    def runs(self, unit: str) -> bool:
+        """Tell whether `unit` is active or has done its work; false while systemd waits to start it again."""
+        state = self.show(unit)
+        return state["ActiveState"] != "failed" and state.get("SubState") != "auto-restart"
 
     def try_run(self, *arguments: str) -> tuple[bool, str]:
         """Run systemctl with `arguments`; return whether it succeeded, and the first line of what it said."""

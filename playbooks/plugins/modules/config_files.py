@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import tempfile
 from typing import Any
@@ -16,10 +17,16 @@ module: config_files
 short_description: Hold files and folders to what they shall be
 description:
   - Writes files whole or not at all, and sets owner, group and mode. Folders that are missing are created first.
-  - What the command C(validate) refuses is taken back, so that nothing is left that would keep a service from starting.
+  - Units and drop-ins of systemd are verified by C(systemd-analyze verify), which names what systemd would ignore.
+  - When that or the command C(validate) refuses the new files, the previous ones are restored, so that nothing is left
+    that would keep a service from starting.
 options:
   folders: {description: "Folders, each with path, owner, group and mode.", type: list, elements: dict, default: []}
-  files: {description: "Files, each with path, content, owner, group, mode.", type: list, elements: dict, default: []}
+  files:
+    description: Files, each with path, content, owner, group, mode; of a I(secret) one no diff is shown.
+    type: list
+    elements: dict
+    default: []
   only:
     description: With a I(pattern) of a shell, the folders like it to I(keep); any other is removed with what is in it.
     type: dict
@@ -27,6 +34,9 @@ options:
 author: Slipway contributors
 """
 
+# Where units and drop-ins are that systemd reads, and which it reads as what.
+UNIT_FOLDER = "/etc/systemd/system"
+UNIT = re.compile(r"[^/]+\.(service|socket|timer|swap)(\.d/[^/]+\.conf)?")
 ATTRIBUTES = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "str"}}
 
 
@@ -50,13 +60,62 @@ def write(module: AnsibleModule, path: str, content: bytes) -> None:
     module.atomic_move(temporary, path)
 
 
-def take_back(module: AnsibleModule, before: dict[str, bytes | None]) -> None:
+def restore(module: AnsibleModule, before: dict[str, bytes | None]) -> None:
     """Put back what was at each path."""
     for path, content in before.items():
         if content is None:
             os.unlink(path)
         else:
             write(module, path, content)
+
+
+def wrong_unit_lines(module: AnsibleModule, paths: list[str]) -> list[str]:
+    """Return what systemd would ignore in units and drop-ins, as lines that begin with file and line number.
+
+    Each is read as a unit of its own: what it is a drop-in of may not be installed yet.
+    """
+    units = {path: found[1] for path in paths if (found := UNIT.fullmatch(os.path.relpath(path, UNIT_FOLDER)))}
+    if not units or not (analyze := module.get_bin_path("systemd-analyze")):
+        return []
+    with tempfile.TemporaryDirectory(prefix="slipway-units-") as folder:
+        # No name of another unit, and none that there are drop-ins for.
+        names = {f"{folder}/slipwayverify{number}.{units[path]}": path for number, path in enumerate(units)}
+        for name, path in names.items():
+            shutil.copyfile(path, name)
+        _, out, err = module.run_command([analyze, "verify", "--man=no", *names])
+    found = []
+    for line in (out + err).splitlines():
+        name, _, rest = line.partition(":")
+        if name in names and rest[:1].isdigit():
+            found.append(f"{names[name]}:{rest}")
+    return found
+
+
+def where(output: list[str], paths: list[str]) -> list[str]:
+    """Return the lines of the files that `output` is about, where it quotes a setting's name and not its line."""
+    names = {name for line in output for name in re.findall(r'"([A-Za-z_][\w.]*)"', line)}
+    found = []
+    for path in paths:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if re.split(r"[\s=]", line.strip(), maxsplit=1)[0] in names:
+                    found.append(f"{path}:{number}: {line.strip()}")
+    return found
+
+
+def refusal(module: AnsibleModule, written: dict[str, bytes | None]) -> tuple[str, list[str]]:
+    """Return what refuses the files that were written, and its words; both are empty when nothing does."""
+    if lines := wrong_unit_lines(module, list(written)):
+        return "systemd", lines
+    command = module.params["validate"]
+    if not command:
+        return "", []
+    code, out, err = module.run_command(command)
+    if code == 0:
+        return "", []
+    lines = (err or out).splitlines()
+    shown = [file["path"] for file in module.params["files"] if not file["secret"] and os.path.isfile(file["path"])]
+    return "the validation" if command[0] == "sh" else command[0], lines + where(lines, shown)
 
 
 def main() -> None:
@@ -69,7 +128,12 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"path": path, "content": {"type": "str", "required": True}, **ATTRIBUTES},
+                "options": {
+                    "path": path,
+                    "content": {"type": "str", "required": True},
+                    "secret": {"type": "bool", "default": False},
+                    **ATTRIBUTES,
+                },
             },
             "only": {
                 "type": "dict",
@@ -101,26 +165,27 @@ def main() -> None:
             before = None
         if before != content:
             headers = {"before_header": file["path"], "after_header": file["path"]}
-            diff.append({"before": (before or b"").decode(errors="replace"), "after": file["content"], **headers})
+            if not file["secret"]:
+                diff.append({"before": (before or b"").decode(errors="replace"), "after": file["content"], **headers})
             if not module.check_mode:
                 write(module, file["path"], content)
                 written[file["path"]] = before
         dry = module.check_mode and before is None
         if (not dry and set_attributes(module, file, "0644")) | (before != content):
             changed.append(file["path"])
+    if written:
+        refused_by, lines = refusal(module, written)
+        if refused_by:
+            restore(module, written)
+            module.fail_json(
+                msg=f"the new configuration is refused by {refused_by}, and the previous files were restored",
+                refused_with=lines,
+            )
     only = module.params["only"]
     for unwanted in sorted(set(glob.glob(only["pattern"])) - set(only["keep"])) if only else []:
         changed.append(unwanted)
         if not module.check_mode:
             shutil.rmtree(unwanted)
-    if written and module.params["validate"]:
-        code, out, err = module.run_command(module.params["validate"])
-        if code != 0:
-            take_back(module, written)
-            module.fail_json(
-                msg=f"{module.params['validate'][0]} refuses the new configuration, and the old one was put back",
-                refused_with=(err or out).splitlines(),
-            )
     module.exit_json(changed=bool(changed), changed_paths=changed, diff=diff)
 
 

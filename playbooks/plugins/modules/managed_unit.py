@@ -14,6 +14,8 @@ description:
     that it last started or reloaded with. What was applied is remembered on the host, so a run that was cut between
     writing a file and reloading is finished by the next one; a handler would be lost. When the unit's own file or a
     drop-in has changed, systemd reads them again; that alone restarts nothing.
+  - A copy of the files is kept when they are applied. If C(validate) refuses other ones, or the unit does not run with
+    them, the copy is restored, the unit runs with it again, and the module fails.
 options:
   name: {description: The unit., type: str, required: true}
   restart_on: {description: Files and folders whose change needs a restart., type: list, elements: str, default: []}

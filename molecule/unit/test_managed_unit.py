@@ -1,0 +1,162 @@
+"""A unit that does not run with new files gets its previous ones back, and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import pytest
+from conftest import ROOT, load_plugin
+
+# Ansible sends these beside a module; here they are found where they lie.
+ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+
+managed_unit = load_plugin("playbooks/plugins/module_utils/managed_unit.py")
+systemd_unit = load_plugin("playbooks/plugins/module_utils/systemd_unit.py")
+HEAD = "# Ansible managed\n"
+
+
+class Failed(Exception):
+    """What fail_json was given."""
+
+
+class Host:
+    """A host with one service, which takes a configuration without the word `bad` only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.conf = folder / "conf.d/service.conf"
+        self.conf.parent.mkdir()
+        self.stamps = folder / "stamps"
+        self.state, self.running = "inactive", ""
+        self.validates = False
+
+    # Of the module
+
+    check_mode = False
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        """Validate the configuration."""
+        return (1, "", "service.conf:2: bad") if "bad" in self.conf.read_text() else (0, "", "")
+
+    def fail_json(self, **result: Any) -> None:
+        """End the module."""
+        raise Failed(result)
+
+    # Of systemd
+
+    def show(self, _: str) -> dict[str, str]:
+        """Return what systemd says of the unit."""
+        return {
+            "LoadState": "loaded",
+            "ActiveState": self.state,
+            "SubState": "",
+            "UnitFileState": "enabled",
+            "NeedDaemonReload": "no",
+        }
+
+    def is_up(self, _: str) -> bool:
+        """Tell whether the unit is active."""
+        return self.state == "active"
+
+    def runs(self, _: str) -> bool:
+        """Tell whether the unit is active."""
+        return self.state == "active"
+
+    def run(self, *_: str) -> None:
+        """Do what is not about the configuration."""
+
+    def journal(self, _: str) -> list[str]:
+        """Return what the unit wrote."""
+        return ["its last words"]
+
+    def try_run(self, action: str, *_: str) -> tuple[bool, str]:
+        """Do what systemctl is told."""
+        if action in ("start", "restart", "reload"):
+            text = self.conf.read_text()
+            if "bad" in text:
+                self.state = "active" if action == "reload" else "failed"
+                return False, f"Job for it failed at {action}"
+            self.state, self.running = "active", text
+        return True, ""
+
+    # Of the test
+
+    def write(self, text: str) -> None:
+        """Write the configuration."""
+        self.conf.write_text(HEAD + text)
+
+    def keep(self, kind: str = "restart_on") -> list[str]:
+        """Keep the unit by its directory, as the module does."""
+        options: dict[str, Any] = {"name": "x.service", kind: [str(self.conf.parent)], "stamps": str(self.stamps)}
+        if self.validates:
+            options["validate"] = ["checker"]
+        return managed_unit.keep(self, options)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Return a host whose service runs with a configuration that it takes."""
+    made = Host(tmp_path)
+    monkeypatch.setattr(managed_unit, "Systemd", lambda _: made)
+    # Nobody but root may give a file away.
+    monkeypatch.setattr(systemd_unit.os, "fchown", lambda *_: None)
+    made.write("good")
+    assert made.keep() == ["daemon-reload", "start"] and made.running == f"{HEAD}good"
+    return made
+
+
+@pytest.mark.parametrize("validates", [True, False])
+@pytest.mark.parametrize("state", ["active", "failed"])
+def test_refused_files_are_restored_and_the_unit_runs(host: Host, validates: bool, state: str) -> None:
+    host.validates, host.state = validates, state
+    host.write("bad")
+    with pytest.raises(Failed) as raised:
+        host.keep()
+    said = raised.value.args[0]
+    assert "The previous files were restored, and the unit runs with them" in said["msg"]
+    assert str(host.conf) in said["msg"]
+    assert "bad" in said["refused_with"][0] if validates else said["journal"] == ["its last words"]
+    assert (host.state, host.conf.read_text()) == ("active", f"{HEAD}good")
+    # The next run with a good file repairs it, and one after that changes nothing.
+    host.write("better")
+    assert host.keep() == ["restart"] and host.running == f"{HEAD}better"
+    assert host.keep() == []
+
+
+def test_refused_reload_keeps_the_unit(host: Host) -> None:
+    assert host.keep("reload_on") == ["restart"]
+    host.write("bad")
+    with pytest.raises(Failed):
+        host.keep("reload_on")
+    assert (host.state, host.conf.read_text()) == ("active", f"{HEAD}good")
+
+
+def test_new_file_is_removed_and_what_is_not_ours_stays(host: Host) -> None:
+    theirs, ours = host.conf.with_name("theirs.conf"), host.conf.with_name("ours.conf")
+    theirs.write_text("of the operator")
+    ours.write_text(f"{HEAD}new")
+    host.write("bad")
+    with pytest.raises(Failed):
+        host.keep()
+    assert theirs.read_text() == "of the operator" and not ours.exists()
+
+
+def test_first_start_has_nothing_to_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    fresh = Host(tmp_path / "other")
+    monkeypatch.setattr(managed_unit, "Systemd", lambda _: fresh)
+    fresh.write("bad")
+    with pytest.raises(Failed) as raised:
+        fresh.keep()
+    assert "There are no previous files to restore" in raised.value.args[0]["msg"]
+
+
+def test_copy_is_root_s_alone_and_made_once(host: Host) -> None:
+    copy = host.stamps / "x.service.tar"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    made = copy.stat().st_mtime_ns
+    assert host.keep() == [] and copy.stat().st_mtime_ns == made
+    # As an older version of the kit leaves a host: a run that changes nothing makes the copy.
+    copy.unlink()
+    assert host.keep() == [] and copy.exists()
