@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the table of variables into each role's README.md, from the role's argument specification.
+"""Write the table of variables into each role's README.md, from the role's argument specification and bounds.
 
 The table stands between two comments, `variables: begin` and `variables: end`; nothing else is touched. With
 --check nothing is written, and the exit status is 1 when a table is not what the specification says.
@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
+KINDS = ROLES.parent / "playbooks/plugins/kinds.yml"
 MARKED = re.compile(r"(<!-- variables: begin -->\n).*?(<!-- variables: end -->)", re.DOTALL)
 
 
@@ -32,8 +33,28 @@ def code(value: Any) -> str:
     return f"`{text}`"
 
 
-def rows(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield a row for each option, those of its parts behind it."""
+def limits(bounds: Any, kinds: Mapping[str, Any]) -> str:
+    """Return the range of a number, and the keys of a dictionary that other variables set, as a sentence."""
+    own = {"kind": bounds} if isinstance(bounds, str) else dict(bounds or {})
+    own = kinds.get(own.get("kind"), {}) | own
+    sentences = []
+    if "min" in own and "max" in own:
+        unit = f" {own['unit']}" if "unit" in own else ""
+        besides = "".join(f", or {value}" for value in own.get("besides", ()))
+        sentences.append(f"From {own['min']} to {own['max']}{unit}{besides}.")
+    if "reserved" in own:
+        sentences.append(f"Refused here: {', '.join(map(code, own['reserved']))}.")
+    return " ".join(sentences)
+
+
+def rows(
+    options: Mapping[str, Any],
+    bounds: Mapping[str, Any] | None = None,
+    kinds: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> Iterator[str]:
+    """Yield a row for each option, those of its parts behind it; bounds are by the path of an option."""
+    bounds, kinds = bounds or {}, kinds or {}
     for name, spec in options.items():
         kind = spec.get("type", "str")
         elements = f" of {spec['elements']}" if "elements" in spec else ""
@@ -42,18 +63,24 @@ def rows(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         sentences = [description if isinstance(description, str) else " ".join(description)]
         if "choices" in spec:
             sentences.append(f"One of {', '.join(map(code, spec['choices']))}.")
+        if limit := limits(bounds.get(re.sub(r"\[\]", "", f"{prefix}{name}")), kinds):
+            sentences.append(limit)
         if spec.get("no_log"):
             sentences.append("Secret.")
         cells = (f"`{prefix}{name}`", kind + elements, default, " ".join(sentences))
         yield f"| {' | '.join(map(cell, cells))} |"
-        yield from rows(spec.get("options", {}), f"{prefix}{name}{'[]' if kind == 'list' else ''}.")
+        yield from rows(spec.get("options", {}), bounds, kinds, f"{prefix}{name}{'[]' if kind == 'list' else ''}.")
 
 
 def table(role: Path) -> str:
     """Return the table of a role's variables."""
     specification = yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))
     options = specification["argument_specs"]["main"].get("options", {})
-    return "\n".join(["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |", *rows(options), ""])
+    own = role / "meta/bounds.yml"
+    bounds = yaml.safe_load(own.read_text(encoding="utf-8")) if own.exists() else {}
+    kinds = yaml.safe_load(KINDS.read_text(encoding="utf-8"))
+    head = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows(options, bounds, kinds), ""])
 
 
 def with_table(role: Path) -> str:

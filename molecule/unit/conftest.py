@@ -50,9 +50,10 @@ def load_yaml(path: Path) -> Any:
     return DataLoader().load_from_file(str(path), trusted_as_template=True)
 
 
+@cache
 def options_of(role: Path) -> dict[str, Any]:
-    """Return the options in a role's argument specification."""
-    return load_yaml(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options", {})
+    """Return the options in a role's argument specification, with their bounds."""
+    return load_plugin("playbooks/plugins/action/preflight.py").read_options(role, DataLoader())
 
 
 def defaults_of(role: Path) -> dict[str, Any]:

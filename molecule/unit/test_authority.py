@@ -16,7 +16,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.template import trust_as_template
 from conftest import ROOT, SECRETS, load_plugin
-from test_preflight import inspect_role
+from test_preflight import inspect_role, root_of
 
 plugin = load_plugin("playbooks/plugins/filter/authority.py")
 module = load_plugin("playbooks/plugins/modules/host_certificate.py")
@@ -143,6 +143,6 @@ def test_what_cannot_work_is_refused(
         for name, value in ({"tls": True} | variables).items()
     }
     faults = inspect_role(ROOT / "roles" / role, variables_for(ROOT / "roles" / role, "12", **values))
-    assert [fault for fault in faults if fault.variable == f"{role}_tls_{suffix}".rstrip("_") and why in fault.why], (
+    assert [fault for fault in faults if root_of(fault) == f"{role}_tls_{suffix}".rstrip("_") and why in fault.why], (
         faults
     )

@@ -530,9 +530,14 @@ def test_shipped_example_has_no_fault(role: Path, release: str, variables_for: C
     assert not inspect_role(role, variables_for(role, release))
 
 
+def root_of(fault: Any) -> str:
+    """Return the name of the variable that has a fault, without the place in it."""
+    return re.split(r"[.\[]", fault.variable)[0]
+
+
 def roots(faults: list[Any]) -> set[str]:
     """Return the names of the variables that have a fault."""
-    return {re.split(r"[.\[]", fault.variable)[0] for fault in faults}
+    return {root_of(fault) for fault in faults}
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROOT, load_plugin, load_yaml, run_action, run_here
+from conftest import ROOT, load_plugin, load_yaml, options_of, run_action, run_here
 from rendering import USES, render
 
 ROLE = ROOT / "roles/processes"
@@ -106,7 +106,7 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
         ({"processes_services": [{"name": "a", "command": ["-x"]}]}, "begin with a program's name"),
         ({"processes_services": [{"name": "a", "command": ["sh", "-c", "a\nb"]}]}, "on one line each"),
         ({"processes_services": [{"name": "a", "command": ["run"], "user": "no body"}]}, "names of users"),
-        ({"processes_services": [{"name": "a", "command": ["run"], "stop_timeout": 0}]}, "stop_timeout of 1 second"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "stop_timeout": 0}]}, "must be from 1 to 86400 s"),
         ({"processes_services": [{"name": "a", "command": ["run"], "directory": "a b"}]}, "folders without blanks"),
         (
             {"processes_services": [{"name": "a", "command": ["run"], "environment": {"A-B": "c"}}]},
@@ -116,7 +116,7 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
         ({"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily;"}]}, "must have schedules"),
         (
             {"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily", "timeout": 0}]},
-            "a timeout of 1",
+            "must be from 1 to 604800 s",
         ),
         ({"processes_directory": "../other"}, "must be a folder in the source"),
         ({"processes_writable_paths": ["data"]}, "must be folders that begin with a slash"),
@@ -129,7 +129,7 @@ def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: 
     preflight = load_plugin("playbooks/plugins/action/preflight.py")
     variables = variables_for(ROLE, "13", **fault)
     (task,) = load_yaml(ROLE / "tasks/preflight.yml")
-    options = load_yaml(ROLE / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    options = options_of(ROLE)
     inspector = preflight.Inspector("processes", ["processes"], options, variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
     inspector.inspect_checks(task["preflight"]["checks"])

@@ -82,7 +82,7 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any] | str]) -> Non
 
 
 def told(output: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the faults in a run's list by host, those of no host by their file: variable, and the text."""
+    """Return the faults in a run's list by host, those of no host by their file: variable and text."""
     report = re.split(r"faults: \|-\n", output)[1].partition("    msg:")[0]
     found: dict[str, list[tuple[str, str]]] = {}
     for paragraph in re.split(r"\n\s*\n", report):
@@ -96,7 +96,7 @@ def told(output: str) -> dict[str, list[tuple[str, str]]]:
             assert file, text
             hosts, variable = [file[1]], f"@{variable}"
         for host in hosts:
-            found.setdefault(host, []).append((variable, text))
+            found.setdefault(host, []).append((re.split(r"[.\[]", variable)[0], text))
     return found
 
 

@@ -29,16 +29,20 @@ argument_specs:
           name: {required: true, description: Name.}
           limits: {type: dict, description: Limits., options: {soft: {type: int, description: Soft.}}}
 """
+BOUNDS = """
+web_workers.limits.soft: port
+web_workers: {reserved: {user: web_user}}
+"""
 TABLE = """\
 | Variable | Type | Default | Meaning |
 | --- | --- | --- | --- |
 | `web_name` | str | required | Name \\| of the site. |
 | `web_mode` | str | `fast` | How. And why. One of `fast`, `safe`. |
 | `web_password` | str | `""` | Password. Secret. |
-| `web_workers` | list of dict | `[]` | The workers. |
+| `web_workers` | list of dict | `[]` | The workers. Refused here: `user`. |
 | `web_workers[].name` | str | required | Name. |
 | `web_workers[].limits` | dict | none | Limits. |
-| `web_workers[].limits.soft` | int | none | Soft. |
+| `web_workers[].limits.soft` | int | none | Soft. From 1 to 65535. |
 """
 PAGE = "# web\n\nText.\n\n<!-- variables: begin -->\n{}<!-- variables: end -->\n\nMore \\1 text.\n"
 
@@ -48,6 +52,7 @@ def readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the page of a role whose table is stale."""
     (tmp_path / "web/meta").mkdir(parents=True)
     (tmp_path / "web/meta/argument_specs.yml").write_text(SPECIFICATION, encoding="utf-8")
+    (tmp_path / "web/meta/bounds.yml").write_text(BOUNDS, encoding="utf-8")
     (tmp_path / "web/README.md").write_text(PAGE.format("stale\n"), encoding="utf-8")
     monkeypatch.setattr(tables, "ROLES", tmp_path)
     return tmp_path / "web/README.md"

@@ -20,6 +20,9 @@ What the specification (meta/argument_specs.yml, entry `main`) means here:
 - An empty value (null, "" or blanks) is a fault, unless it is the specification's own default, which gives it
   a meaning. An empty list or dictionary is one only where the option is required.
 - `no_log: true` marks a secret: its value is not shown, must be long and not one that everybody knows.
+- The bounds of an option stand in meta/bounds.yml beside the specification, which ansible-core and ansible-lint would
+  not accept in it: ranges, patterns, and the keys of a dictionary that belong to the kit (see docs/bounds.md).
+- No text holds a NUL: neither a file of configuration nor the environment of a process can.
 - A variable with the role's prefix that the specification does not know is a fault; names with "__" in front
   are internal and left alone. Where the prefixes of two roles fit, the longer one owns the variable.
 """
@@ -27,6 +30,8 @@ What the specification (meta/argument_specs.yml, entry `main`) means here:
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import ipaddress
 import json
 import os
 import platform
@@ -89,6 +94,12 @@ TIME_UNITS = {
 }
 # What topology.yml says where a group is empty; it holds no value, so that it can be told of secrets too.
 EMPTY_GROUP = re.compile(r"no host of the site is in the group (\w+)")
+# The kinds of values that several roles have.
+KINDS = Path(__file__).resolve().parents[1] / "kinds.yml"
+KIND_KEYS = {"kind", "min", "max", "besides", "unit", "pattern", "longest", "test", "refuse", "choices"}
+KIND_KEYS |= {"must", "fix", "reason", "least", "most", "unique", "keys", "values", "reserved", "secret"}
+# What holds for a list or a dictionary as a whole; the rest holds for each element of a list.
+WHOLE = {"least", "most", "unique"}
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "path": ((str,), "a path"),
@@ -195,6 +206,263 @@ def is_secret(spec: Mapping[str, Any]) -> bool:
     """Tell whether an option is a secret or has one in it."""
     parts = spec.get("options") or {}
     return bool(spec.get("no_log")) or any(is_secret(part) for part in parts.values())
+
+
+def resolve_bounds(bounds: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return bounds with those of the kinds that they name; a text is the name of a kind."""
+    own = {"kind": bounds} if isinstance(bounds, str) else dict(bounds)
+    if unknown := own.keys() - KIND_KEYS:
+        raise AnsibleActionFail(f"bounds have no key {', '.join(sorted(unknown))}; docs/bounds.md lists the keys")
+    if (kind := own.pop("kind", None)) is not None:
+        if kind not in kinds:
+            raise AnsibleActionFail(f"there is no kind of values called {kind} in {KINDS}")
+        own = resolve_bounds(kinds[kind], kinds) | own
+    for part in ("keys", "values"):
+        if part in own:
+            own[part] = resolve_bounds(own[part], kinds)
+    return own
+
+
+def unshare(value: Any) -> Any:
+    """Return a copy in which what stands in two places by an alias of YAML is two."""
+    if isinstance(value, Mapping):
+        return {name: unshare(part) for name, part in value.items()}
+    return [unshare(part) for part in value] if isinstance(value, list) else value
+
+
+def add_bounds(options: Mapping[str, Any], bounds: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with a key `bounds` each, from bounds by name; `a.b` is the sub-option b of a."""
+    result: dict[str, Any] = unshare(options)
+    for path, own in bounds.items():
+        first, *below = path.split(".")
+        try:
+            spec = result[first]
+            for name in below:
+                spec = spec["options"][name]
+        except KeyError as error:
+            raise AnsibleActionFail(f"meta/bounds.yml has bounds of {path}, which is no option") from error
+        spec["bounds"] = resolve_bounds(own, kinds)
+    return result
+
+
+def read_options(role: Path, loader: DataLoader) -> dict[str, Any]:
+    """Return the options of a role's specification, with their bounds."""
+    path = role / "meta/argument_specs.yml"
+    try:
+        options = loader.load_from_file(str(path))["argument_specs"]["main"]["options"] or {}
+    except (AnsibleError, KeyError, TypeError) as error:
+        raise AnsibleActionFail(f"{path} has no options of 'main'") from error
+    own = role / "meta/bounds.yml"
+    bounds = (loader.load_from_file(str(own)) if own.exists() else None) or {}
+    return add_bounds(options, bounds, loader.load_from_file(str(KINDS)))
+
+
+def is_host(text: str) -> bool:
+    """Tell whether a text is an address, or a name that DNS or a hosts file can have."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        label = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+        numbers = re.fullmatch(r"[0-9.]+", text)
+        return len(text) <= 253 and not numbers and bool(re.fullmatch(rf"{label}([.]{label})*", text))
+    return True
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_network(text: str) -> bool | str:
+    """Tell whether a text is an address or a network; where it has bits of a host, return the network."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            return f"the network is {ipaddress.ip_network(text, strict=False)}"
+        except ValueError:
+            return False
+    return True
+
+
+def is_port_range(text: str) -> bool:
+    """Tell whether a text is a port or a range of ports."""
+    parts = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    return parts is not None and 1 <= int(parts[1]) <= int(parts[2] or parts[1]) <= 65535
+
+
+def is_server(text: str) -> bool:
+    """Tell whether the port at the end of a server's address is one; a unix socket has none."""
+    return text.startswith("unix:") or 1 <= int(text.rpartition(":")[2]) <= 65535
+
+
+def is_listen(text: str) -> bool:
+    """Tell whether a text is a path, a port, or an address and a port."""
+    if text.startswith("/"):
+        return bool(re.fullmatch(r"(/[^/\s\x00]+)+", text)) and ".." not in text.split("/")
+    address, _, port = text.rpartition(":")
+    host = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
+    return bool(re.fullmatch(r"\d{1,5}", port)) and 1 <= int(port) <= 65535 and (not address or is_host(host))
+
+
+def is_regex(text: str) -> bool:
+    """Tell whether a text is a regular expression."""
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+CALENDAR_NAMES = "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|annually|yearly"
+DAY = "(mon(day)?|tue(s(day)?)?|wed(nesday)?|thu(r(s(day)?)?)?|fri(day)?|sat(urday)?|sun(day)?)"
+
+
+def is_calendar(text: str) -> bool:
+    """Tell whether a text looks like a calendar event of systemd.time(7); only systemd itself knows for certain."""
+
+    def numbers(part: str, least: int, most: int) -> bool:
+        one = r"(\*|\d+(\.\d+)?)((\.\.)(\d+))?(/\d+(\.\d+)?)?"
+        if not re.fullmatch(f"{one}(,{one})*", part):
+            return False
+        values = [
+            float(value) for piece in re.split(r"\.\.|,", re.sub(r"/[\d.]+", "", part)) if (value := piece) != "*"
+        ]
+        return all(least <= value <= most for value in values) and not re.search(r"/0+(\.0*)?(,|$)", part)
+
+    zone = r"( (UTC|[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){1,2}))?"
+    if re.fullmatch(f"({CALENDAR_NAMES}){zone}", text, re.IGNORECASE):
+        return True
+    days = rf"(?:{DAY}(?:(?:\.\.|-|,){DAY})*,? ?)?"
+    shape = re.fullmatch(rf"(?P<days>{days})(?P<rest>[0-9*/.,:~ -]*){zone}", text, re.IGNORECASE)
+    if not shape or not text.strip():
+        return False
+    date, _, time = shape["rest"].strip().partition(" ")
+    if ":" in date:
+        date, time = "", date
+    if date:
+        parts = date.replace("~", "-").split("-")
+        limits = [(0, 31), (1, 12), (1970, 2199)]
+        if not 2 <= len(parts) <= 3 or not all(
+            numbers(part, *limit) for part, limit in zip(reversed(parts), limits, strict=False)
+        ):
+            return False
+    if time:
+        parts = time.split(":")
+        limits = [(0, 23), (0, 59), (0, 60)]
+        if not 2 <= len(parts) <= 3 or not all(
+            numbers(part, *limit) for part, limit in zip(parts, limits, strict=False)
+        ):
+            return False
+    return True
+
+
+def is_balanced(text: str, quotes: str = "\"'") -> bool:
+    """Tell whether each brace outside of quotes is closed, and none is closed that was not opened."""
+    depth, quote, escaped = 0, "", False
+    for letter in text:
+        if escaped:
+            escaped = False
+        elif letter == "\\":
+            escaped = True
+        elif quote:
+            quote = "" if letter == quote else quote
+        elif letter in quotes:
+            quote = letter
+        elif letter in "{}":
+            depth += 1 if letter == "{" else -1
+            if depth < 0:
+                return False
+    return depth == 0 and not quote
+
+
+def is_nginx_config(text: str) -> bool:
+    """Tell whether a text is whole directives of Nginx, so that it ends where it is put."""
+    bare = re.sub(r"(?m)(^|[\s;{}])#.*$", r"\1", text)
+    return is_balanced(re.sub(r"\$\{(\w+)\}", r"$\1", bare)) and bare.rstrip().endswith((";", "}"))
+
+
+TESTS: dict[str, Callable[[str], bool | str]] = {
+    "address": is_address,
+    "braces": is_balanced,
+    "calendar": is_calendar,
+    "host": is_host,
+    "listen": is_listen,
+    "network": is_network,
+    "nginx_config": is_nginx_config,
+    "port_range": is_port_range,
+    "regex": is_regex,
+    "server": is_server,
+}
+
+
+def judge_range(value: float, bounds: Mapping[str, Any]) -> str | None:
+    """Return why a number is out of its bounds."""
+    least, most = bounds.get("min"), bounds.get("max")
+    inside = (least is None or value >= least) and (most is None or value <= most)
+    if inside or value in bounds.get("besides", ()):
+        return None
+    unit = f" {bounds['unit']}" if "unit" in bounds else ""
+    limits = f"{least}{unit} or more" if most is None else f"from {least} to {most}{unit}"
+    reason = f" ({bounds['reason']})" if "reason" in bounds else ""
+    return str(bounds.get("must") or f"must be {limits}{reason}")
+
+
+def judge_bounds(value: Any, bounds: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return why a number, a text or the length of a list is out of its bounds, and what to write."""
+    fix = str(bounds.get("fix", ""))
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, list):
+        return judge_list(value, bounds)
+    if not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, int | float) and {"min", "max"} & bounds.keys():
+        why = judge_range(value, bounds)
+        return (why, fix) if why else None
+    text = str(value)
+    must = str(bounds.get("must", f"must match {bounds.get('pattern', '')}"))
+    for pattern, why in (bounds.get("refuse") or {}).items():
+        if re.search(pattern, text):
+            return str(why), fix
+    if len(text) > bounds.get("longest", 65536):
+        return f"is longer than {bounds.get('longest', 65536)} characters", fix
+    if "pattern" in bounds and not re.fullmatch(bounds["pattern"], text, re.DOTALL):
+        return must, fix
+    if "choices" in bounds and text not in map(str, bounds["choices"]):
+        return must, suggest_name(text, map(str, bounds["choices"])) or fix
+    if "test" in bounds and (said := TESTS[bounds["test"]](text)) is not True:
+        return must, said or fix
+    return None
+
+
+def judge_list(value: list[Any], bounds: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return why a list has too few or too many elements, or two that are the same."""
+    fix = str(bounds.get("fix", ""))
+    if len(value) < bounds.get("least", 0):
+        return f"must have {bounds['least']} or more elements", fix
+    if len(value) > bounds.get("most", 1000):
+        return f"has {len(value)} elements; must have at most {bounds.get('most', 1000)}", fix
+    if unique := bounds.get("unique"):
+        keys = [item.get(unique) if isinstance(item, Mapping) else item for item in value]
+        twice = sorted({str(key) for key in keys if key is not None and keys.count(key) > 1})
+        if twice:
+            return f"has two of one {unique if isinstance(unique, str) else 'value'}: {', '.join(twice)}", fix
+    return None
+
+
+def reserved_key(key: Any, bounds: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return why a key of a dictionary belongs to the kit, and what to write in its place."""
+    for pattern, instead in (bounds.get("reserved") or {}).items():
+        if fnmatch.fnmatchcase(str(key).lower(), pattern.lower()):
+            if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", instead):
+                return f"is set by {instead}, and not here", f"take it out, and set {instead}"
+            return f"is not for this variable: {instead}", "take it out"
+    return None
 
 
 def keep(variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fault]]) -> dict[str, Any]:
@@ -442,20 +710,45 @@ class Inspector:
             except AnsibleError as error:
                 self._add_error(path, error, {"no_log": secret}, "cannot be resolved", where)
                 return ...
-        if problem := self._judge(path, value, spec, secret):
+        bounds = spec.get("bounds") or {}
+        if problem := self._judge(path, value, spec, secret) or self._judge_bounds(value, spec):
             why, fix = problem
-            self._add(path, why, where, fix, show(value, secret or is_secret(spec)))
+            hidden = secret or is_secret(spec) or bool(bounds.get("secret"))
+            self._add(path, why, where, fix, show(value, hidden))
         elif isinstance(value, list):
             element = {name: spec[name] for name in ("choices", "options") if name in spec}
             element["type"] = spec.get("elements", "raw")
+            element["bounds"] = {name: own for name, own in bounds.items() if name not in WHOLE}
             parts = [
                 self._inspect(f"{path}[{index}]", item, element, secret, where, resolved)
                 for index, item in enumerate(value)
             ]
             return [part for part in parts if part is not ...]
         elif isinstance(value, dict):
-            return self._inspect_dict(path, value, spec.get("options"), secret, where, resolved)
+            secret = secret or bool(bounds.get("secret"))
+            self._inspect_keys(path, value, bounds, secret, where)
+            return self._inspect_dict(path, value, spec.get("options"), secret, where, resolved, bounds)
         return value
+
+    @staticmethod
+    def _judge_bounds(value: Any, spec: Mapping[str, Any]) -> tuple[str, str] | None:
+        if isinstance(value, str) and "\0" in value:
+            return "holds a NUL, which no file of configuration and no process can be given", "take it out"
+        # What is empty is the default and has a meaning of its own, or a fault already.
+        if value == "" or (isinstance(value, list) and not value and value == spec.get("default")):
+            return None
+        return judge_bounds(value, spec.get("bounds") or {})
+
+    def _inspect_keys(
+        self, path: str, value: Mapping[Any, Any], bounds: Mapping[str, Any], secret: bool, where: str
+    ) -> None:
+        """Hold the keys of a dictionary to their bounds, and refuse those that belong to the kit."""
+        for key in value:
+            keys = bounds.get("keys") or {}
+            problem = reserved_key(key, bounds) or self._judge_bounds(str(key), {"bounds": keys})
+            if problem:
+                shown = "" if isinstance(value[key], str) and "{" in value[key] else show(value[key], secret)
+                self._add(f"{path}.{show(str(key), False)[1:-1]}", problem[0], origin(key) or where, problem[1], shown)
 
     def _inspect_dict(
         self,
@@ -465,11 +758,13 @@ class Inspector:
         secret: bool,
         where: str,
         resolved: bool,
+        bounds: Mapping[str, Any],
     ) -> dict[Any, Any]:
         parts = {}
+        values = {"type": "raw", "bounds": bounds.get("values") or {}}
         for name, item in value.items():
             if options is None:
-                parts[name] = self._inspect(f"{path}.{name}", item, {"type": "raw"}, secret, where, resolved)
+                parts[name] = self._inspect(f"{path}.{name}", item, values, secret, where, resolved)
             elif name in options:
                 parts[name] = self._inspect(f"{path}.{name}", item, options[name], secret, where, resolved)
             else:
@@ -640,19 +935,14 @@ class ActionModule(ActionBase):
         )
         role = arguments["role"]
         path = self.find_role(role)
-        try:
-            specification = self._loader.load_from_file(str(path / "meta/argument_specs.yml"))
-            options = specification["argument_specs"]["main"]["options"]
-        except (AnsibleError, KeyError, TypeError) as error:
-            raise AnsibleActionFail(f"{path}/meta/argument_specs.yml has no options of 'main'") from error
-
+        options = read_options(path, self._loader)
         roles = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
         hosts = Hosts(variables, self._loader)
         outcomes = Outcomes()
         faults = []
         for host in variables["ansible_play_hosts"]:
             own = hosts.variables(host, path)
-            inspector = Inspector(role, roles, options or {}, own, Templar(self._loader, dict(own)), outcomes)
+            inspector = Inspector(role, roles, options, own, Templar(self._loader, dict(own)), outcomes)
             inspector.inspect_options()
             inspector.inspect_names()
             inspector.inspect_checks(arguments["checks"])
