@@ -151,6 +151,61 @@ def test_a_fault_on_one_host_ends_the_play_on_all() -> None:
     assert not [f"{name_of(path)}: {play['name']}" for path, play in remote if play.get("any_errors_fatal") is not True]
 
 
+def catches_errors(content: Any) -> bool:
+    """Tell whether there is a rescue or an always in a play, or in the tasks of a role that it imports."""
+    if isinstance(content, list):
+        return any(catches_errors(item) for item in content)
+    if not isinstance(content, dict):
+        return False
+    if "rescue" in content or "always" in content:
+        return True
+    role = content.get("ansible.builtin.import_role")
+    if role:
+        return catches_errors(load_yaml(ROOT / f"roles/{role['name']}/tasks/{role.get('tasks_from', 'main')}.yml"))
+    return any(catches_errors(content.get(name)) for name in ("tasks", "block"))
+
+
+def test_a_fault_on_one_host_ends_the_run() -> None:
+    """`any_errors_fatal` ends a play; with a host that was lost Ansible goes on to the next one.
+
+    `max_fail_percentage` ends the run, but passes by a rescue. After a play with one, the next begins with a guard.
+    """
+    for path, play in PLAYS:
+        if play["hosts"] == "localhost" or play.get("ignore_unreachable") or path.parent.name != "playbooks":
+            continue
+        wanted = None if catches_errors(play) else 0
+        assert play.get("max_fail_percentage") == wanted, f"{name_of(path)}: {play['name']}"
+
+
+def flat(path: Path) -> list[dict[str, Any]]:
+    """Return the plays of a playbook and of those that it imports, in their order."""
+    plays = []
+    for play in load_yaml(path):
+        imported = play.get("ansible.builtin.import_playbook")
+        plays += flat(path.parent / imported) if imported else [play]
+    return plays
+
+
+def test_a_guard_follows_each_play_that_catches_errors() -> None:
+    for path in PLAYBOOKS:
+        if path.parent.name != "playbooks":
+            continue
+        plays = flat(path)
+        for play, following in zip(plays, plays[1:], strict=False):
+            if catches_errors(play):
+                where = f"{name_of(path)}: {following['name']}"
+                assert following["hosts"] == "database:redis:app:worker:edge", where
+                assert following["tasks"][0].get("ansible.builtin.import_tasks") == "tasks/whole_run.yml", where
+
+
+def test_no_play_on_the_control_node_follows_one_on_hosts() -> None:
+    """It would run although the hosts before it were lost."""
+    for path in (path for path in PLAYBOOKS if path.parent.name == "playbooks"):
+        hosts = [play.get("hosts", "imported") for play in load_yaml(path)]
+        local = [number for number, name in enumerate(hosts) if name == "localhost"]
+        assert local in ([], [0]), name_of(path)
+
+
 def test_site_is_imports_with_preflight_first() -> None:
     imported = [play.get("ansible.builtin.import_playbook") for play in load_yaml(ROOT / "playbooks/site.yml")]
     assert imported[0] == "preflight.yml"

@@ -19,7 +19,8 @@ def reason_of(variables: dict[str, Any]) -> str:
             if task.get("no_log") or result.get("_ansible_no_log"):
                 said = "its output is hidden, since it may hold secrets"
             return f"{task['name']} on {host}: {said}"
-    return "a host could not be reached"
+    lost = [host for host in variables["ansible_play_hosts_all"] if host not in variables["ansible_play_hosts"]]
+    return f"{', '.join(lost) or 'a host'} could not be reached"
 
 
 class ActionModule(ActionBase):
