@@ -226,7 +226,7 @@ def test_nothing_pending_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     unit = FakeUnit()
     made = migration(tmp_path, monkeypatch, unit, plan_of())
     assert run(made) == {"changed": False, "pending": [], "applied": []}
-    assert not unit.started and not (tmp_path / ".deploy-lock").exists()
+    assert not unit.started and not (tmp_path / "deploy.lock").exists()
 
 
 def test_pending_is_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

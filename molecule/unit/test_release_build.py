@@ -497,7 +497,7 @@ def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
 
 def test_second_run_waits_for_the_lock_and_says_who_has_it(tmp_path: Path) -> None:
     with store.deploy_lock(str(tmp_path)):
-        assert (tmp_path / ".deploy-lock").stat().st_mode & 0o077 == 0, "whoever can open it can lock it"
+        assert (tmp_path / "deploy.lock").stat().st_mode & 0o077 == 0, "whoever can open it can lock it"
         with (
             pytest.raises(store.LockedError, match="another run has been at work in .* for 0 s"),
             store.deploy_lock(str(tmp_path), timeout=0),

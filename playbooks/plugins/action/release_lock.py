@@ -1,12 +1,13 @@
 """Take or leave the lock of deployments: one at a time for a site.
 
     release_lock:
-      path: /srv/app/deploy.lock
+      folder: /srv/app
       state: held            # or free
       minutes: 60            # after which a run on another machine may take it over
       break: false           # take it over from whoever holds it
 
-A lock whose run has ended without leaving it, which this machine can tell of its own runs, is taken over at once.
+A lock whose run has ended without leaving it, which this machine can tell of its own runs, is taken over at once. One
+that cannot be read counts as held.
 """
 
 from __future__ import annotations
@@ -53,7 +54,23 @@ def this_run() -> dict[str, str]:
 
 def is_over(run: dict[str, str]) -> bool:
     """Tell whether a run has ended; of another machine's nothing is known, and it counts as going on."""
-    return run.get("machine") == machine() and started_at(int(run["pid"])) != run["started"]
+    return run["machine"] == machine() and run["pid"].isdecimal() and started_at(int(run["pid"])) != run["started"]
+
+
+def refusal(holder: dict[str, Any], path: str) -> str:
+    """Return why nobody else deploys now."""
+    way_out = """break the lock with -e '{"release_lock_break": true}'"""
+    if "unreadable" in holder:
+        return (
+            f"nobody can tell whether another deployment is under way: the lock {path} cannot be read: "
+            f"{holder['unreadable']}. See that none is, then {way_out}"
+        )
+    since, until = (time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder[key])) for key in ("since", "expires"))
+    by, pid = holder["owner"]["by"], holder["owner"]["pid"]
+    return (
+        f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. "
+        f"Wait for it. It expires at {until}; if that run is gone, {way_out}"
+    )
 
 
 class ActionModule(ActionBase):
@@ -69,28 +86,20 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
             argument_spec={
-                "path": {"type": "path", "required": True},
+                "folder": {"type": "path", "required": True},
                 "state": {"type": "str", "choices": ["held", "free"], "required": True},
                 "minutes": {"type": "int", "default": 60},
                 "break": {"type": "bool", "default": False},
             }
         )
-        module = {"path": arguments["path"], "state": arguments["state"], "minutes": arguments["minutes"]}
+        module = {"folder": arguments["folder"], "state": arguments["state"], "minutes": arguments["minutes"]}
         module["owner"] = this_run()
         result = self._execute_module("release_lock", module_args=module, task_vars=task_vars)
         holder = result.get("holder")
-        if holder and not self._task.check_mode and (arguments["break"] or is_over(holder["owner"])):
-            replace = {"replace": holder["owner"]}
-            result = self._execute_module("release_lock", module_args=module | replace, task_vars=task_vars)
+        over = holder and "owner" in holder and is_over(holder["owner"])
+        if holder and not self._task.check_mode and (arguments["break"] or over):
+            result = self._execute_module("release_lock", module_args=module | {"replace": holder}, task_vars=task_vars)
             holder = result.get("holder")
         if holder:
-            since, until = (
-                time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(holder[key])) for key in ("since", "expires")
-            )
-            by, pid = holder["owner"]["by"], holder["owner"]["pid"]
-            raise AnsibleActionFail(
-                f"another deployment is under way: {by} (process {pid}) holds the lock since {since}. Wait for it. "
-                f"It expires at {until}; if that run is gone, break the lock with "
-                """-e '{"release_lock_break": true}'"""
-            )
+            raise AnsibleActionFail(refusal(holder, f"{arguments['folder']}/deploy.lock"))
         return result

@@ -15,7 +15,8 @@ from typing import Any
 from ansible.module_utils.systemd_unit import write_atomically
 
 MARKER = ".complete"
-LOCK = ".deploy-lock"
+# The one lock of a host: who deploys stands in it, and a module that changes releases has it locked (flock).
+LOCK = "deploy.lock"
 LOCK_TIMEOUT = 600
 
 
@@ -110,14 +111,32 @@ def leads_to(link: str, target: str) -> bool:
     return os.path.islink(link) and os.path.realpath(link) == os.path.realpath(target)
 
 
-@contextmanager
-def deploy_lock(folder: str, timeout: int = LOCK_TIMEOUT) -> Iterator[None]:
-    """Be the only one that changes the releases; a module of a run that was killed may still be at work."""
+def open_lock(folder: str) -> int:
+    """Return a descriptor of the lock of an application's folder, made with nobody in it where there is none yet."""
+    path = os.path.join(folder, LOCK)
     os.makedirs(folder, mode=0o755, exist_ok=True)
+    if not os.path.lexists(path):
+        draft = f"{path}.{os.getpid()}"
+        write_atomically(draft, b"{}\n", 0o600)
+        try:
+            # Made whole or not at all: an empty one is damaged.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(draft)
     # Root's alone: whoever can open a file can lock it.
-    descriptor = os.open(os.path.join(folder, LOCK), os.O_WRONLY | os.O_CREAT, 0o600)
-    os.fchmod(descriptor, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    os.chmod(path, 0o600)
+    return os.open(path, os.O_RDWR)
+
+
+@contextmanager
+def deploy_lock(folder: str, timeout: int = LOCK_TIMEOUT) -> Iterator[int]:
+    """Be the only one that changes the releases; a module of a run that was killed may still be at work.
+
+    Yields the descriptor of the lock, for who reads or writes who deploys.
+    """
+    with os.fdopen(open_lock(folder), "r+b") as file:
         until = time.monotonic() + timeout
         while True:
             try:
@@ -130,4 +149,42 @@ def deploy_lock(folder: str, timeout: int = LOCK_TIMEOUT) -> Iterator[None]:
                         f"the host what it does (fuser -v {folder}/{LOCK})"
                     ) from None
                 time.sleep(0.5)
-        yield
+        yield file.fileno()
+
+
+def read_holder(folder: str) -> dict[str, Any]:
+    """Return who deploys, as `owner`, `since` and `expires` (seconds since the epoch); nothing when nobody does.
+
+    Of a lock that cannot be read nobody knows whether it is held: then `unreadable` says why, and it counts as held.
+    """
+    path = os.path.join(folder, LOCK)
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        return {"unreadable": error.strerror or str(error)}
+    except ValueError:
+        return {"unreadable": "it is empty or damaged"}
+    if content == {}:
+        return {}
+    owner = content.get("owner") if isinstance(content, dict) else None
+    if (
+        isinstance(owner, dict)
+        and all(isinstance(owner.get(name), str) for name in ("by", "machine", "pid", "started"))
+        and all(isinstance(content.get(name), int) for name in ("since", "expires"))
+    ):
+        return content
+    return {"unreadable": "it does not say who holds it"}
+
+
+def write_holder(lock: int, holder: dict[str, Any]) -> None:
+    """Write who deploys into a lock that is locked; `lock` is its descriptor. It is on the disk when this returns.
+
+    In place, as others wait for the lock of this very file. What a crash leaves of it counts as held.
+    """
+    content = json.dumps(holder).encode() + b"\n"
+    os.pwrite(lock, content, 0)
+    os.ftruncate(lock, len(content))
+    os.fsync(lock)

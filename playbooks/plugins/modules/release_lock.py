@@ -3,40 +3,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_store import LockedError, deploy_lock, read_holder, write_holder
 
 DOCUMENTATION = r"""
 module: release_lock
 short_description: Hold the lock of deployments on a host
-description: A file that is made whole or not at all, and says who holds it, since when and until when.
+description:
+  - Writes into the lock of an application's folder who deploys, since when and until when; see
+    module_utils/release_store.py. A lock that cannot be read counts as held.
+  - One that has expired is taken over as soon as no module is at work in the folder.
 options:
-  path: {description: The file., type: path, required: true}
+  folder: {description: The application's folder., type: path, required: true}
   state: {description: Whether to take or to leave it., type: str, choices: [held, free], required: true}
   owner: {description: The run that takes or leaves it., type: dict, required: true}
   minutes: {description: After how many minutes another machine may take it over., type: int, default: 60}
-  replace: {description: "The owner whose lock may be taken over.", type: dict, default: {}}
+  replace: {description: "The holder whose lock may be taken over, as returned.", type: dict, default: {}}
 author: Slipway contributors
 """
-
-
-def read(path: str) -> dict:
-    """Return who holds the lock, nothing when nobody does."""
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
-        return {}
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
+            "folder": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["held", "free"], "required": True},
             "owner": {"type": "dict", "required": True},
             "minutes": {"type": "int", "default": 60},
@@ -44,34 +39,40 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    path, owner = module.params["path"], module.params["owner"]
-    holder = read(path)
-    mine = holder.get("owner") == owner
-    if module.check_mode or not os.path.isdir(os.path.dirname(path)):
-        module.exit_json(changed=False, held=False, holder=holder if not mine else {})
-    if module.params["state"] == "free":
-        if mine:
-            os.unlink(path)
-        module.exit_json(changed=False, held=False, holder={})
-    if mine:
-        module.exit_json(changed=False, held=True, holder={})
-    now = int(time.time())
-    if holder and (
-        holder["expires"] <= now or (module.params["replace"] and holder["owner"] == module.params["replace"])
-    ):
-        os.unlink(path)
-    entry = {"owner": owner, "since": now, "expires": now + 60 * module.params["minutes"]}
-    draft = f"{path}.{os.getpid()}"
-    with open(draft, "w") as file:
-        json.dump(entry, file)
+    folder, owner, replace = (module.params[name] for name in ("folder", "owner", "replace"))
+
+    def end(held: bool, holder: dict[str, Any] | None = None) -> None:
+        module.exit_json(changed=False, held=held, holder=holder or {})
+
+    def is_free(holder: dict[str, Any]) -> bool:
+        """Tell whether the lock may be taken: nobody's, our own, one that has expired or that is to be replaced."""
+        if not holder or holder == replace:
+            return True
+        return "unreadable" not in holder and (holder["owner"] == owner or holder["expires"] <= time.time())
+
+    holder = read_holder(folder)
+    if module.check_mode or not os.path.isdir(folder):
+        end(False, holder if not is_free(holder) else {})
+    # A holder that is known is told at once; for any other answer the lock must be ours.
+    known = "unreadable" not in holder
+    if module.params["state"] == "held" and known and not is_free(holder):
+        end(False, holder)
+    if module.params["state"] == "free" and (not known or holder.get("owner") != owner):
+        end(False)
     try:
-        # A link fails where there is one already: of two that come at once one holds it.
-        os.link(draft, path)
-        module.exit_json(changed=False, held=True, holder={})
-    except FileExistsError:
-        module.exit_json(changed=False, held=False, holder=read(path))
-    finally:
-        os.unlink(draft)
+        with deploy_lock(folder) as lock:
+            holder = read_holder(folder)
+            if module.params["state"] == "free":
+                if holder.get("owner") == owner:
+                    write_holder(lock, {})
+                end(False)
+            if not is_free(holder):
+                end(False, holder)
+            now = int(time.time())
+            write_holder(lock, {"owner": owner, "since": now, "expires": now + 60 * module.params["minutes"]})
+    except (LockedError, OSError) as error:
+        module.fail_json(msg=f"The lock of deployments cannot be had: {error}")
+    end(True)
 
 
 if __name__ == "__main__":
