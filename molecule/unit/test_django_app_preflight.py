@@ -11,7 +11,11 @@ from test_preflight import inspect_role, root_of
 
 ROLE = ROOT / "roles/django_app"
 HOOK = {"name": "x", "when": "after_switch", "command": ["true"]}
-SOUND_SOURCE = {"digest": "d", "description": "there", "error": "", "variable": "", "missing": [], "run": "r"}
+SOUND_SOURCE: dict[str, Any] = {
+    **{"digest": "d", "description": "there", "error": "", "variable": "", "run": "r", "scm": {}, "environment": ""},
+    **{"missing": [], "unlocked": [], "faults": []},
+    "installation": {"files": {}, "locked": [], "local": False, "no_project": [], "git": False},
+}
 
 
 @pytest.fixture
@@ -44,6 +48,11 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., lis
         {"media": "shared", "media_hosts": ["app1", "app2"]},
         {"media": "elsewhere", "media_hosts": ["app1", "app2"]},
         {"static_only": True, "build_platform": "trixie x86_64"},
+        {"include_ignored": ["frontend/dist", "a.css"]},
+        {"python": "/opt/python3.14/bin/python3"},
+        {"build_environment": {"CFLAGS": "-O2", "KEY": "a\nb", "EMPTY": ""}, "build_nice": 0, "build_timeout": 60},
+        {"build_credentials": [{"host": "git.example.com:8443", "user": "oauth2", "password": "x:/@"}]},
+        {"build_git_key": "-----BEGIN X\nx\n-----END X\n", "require_hashes": True},
     ],
     ids=lambda variables: ",".join(variables) or "the example",
 )
@@ -73,6 +82,7 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_manage", {"manage": []}, "must have 1 or more elements"),
         ("django_app_manage", {"found": {"missing": ["manage.py"]}}, "there has no manage.py"),
         ("django_app_requirements", {"found": {"missing": ["requirements.txt"]}}, "requirements.txt: not in there"),
+        ("django_app_requirements", {"found": {"missing": ["sub/base.txt"]}}, "sub/base.txt: not in there"),
         ("django_app_requirements", {"requirements": ["poetry.lock"]}, "that end in .txt"),
         ("django_app_python_packages", {"source_type": "package", "source": ""}, "name the package of the application"),
         ("django_app_python_packages", {"python_packages": ["a"], "install_command": ["b"]}, "is not installed where"),
@@ -100,6 +110,51 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_migrate_statement_timeout", {"migrate_statement_timeout": -1}, "must be from 0 to"),
         ("django_app_media", {"media_hosts": ["app1", "edge1"]}, "on one of app1, edge1 and be missing on the others"),
         ("django_app_build_platform", {"build_platform": "trixie x86_64"}, "a release is built once"),
+        ("django_app_include_ignored", {"include_ignored": ["../x"]}, "must be without .."),
+        ("django_app_include_ignored", {"include_ignored": ["."]}, "and not all of it"),
+        (
+            "django_app_include_ignored",
+            {"source_type": "git", "source": "git@git.example.com:a/b.git", "include_ignored": ["dist"]},
+            "build it in a hook before_collectstatic",
+        ),
+        (
+            "django_app_include_ignored",
+            {"include_ignored": ["x"], "found": {"variable": "django_app_include_ignored", "error": "x is not in"}},
+            "x is not in",
+        ),
+        *(
+            (f"django_app_{name}", {"found": {"faults": [{"variable": f"django_app_{name}", "why": "a"}] * 2}}, "a; a")
+            for name in ("requirements", "extras", "dependency_groups", "install_project", "python")
+        ),
+        ("django_app_python", {"python": "python3.14"}, "must be the absolute path"),
+        ("django_app_python", {"python": "/opt/my python/bin/python3"}, "must be the absolute path"),
+        ("django_app_python", {"python": "/home/ops/.local/bin/python3"}, "services cannot see"),
+        ("django_app_build_nice", {"build_nice": 20}, "must be from 0 to 19"),
+        ("django_app_build_nice", {"build_nice": -1}, "must be from 0 to 19"),
+        ("django_app_build_timeout", {"build_timeout": 0}, "must be from 60 to"),
+        ("", {"build_environment": {"A-B": "x"}}, "django_app_build_environment needs names"),
+        ("", {"build_environment": {"A": 1}}, "django_app_build_environment needs names"),
+        (
+            "django_app_build_credentials",
+            {"build_credentials": [{"host": "https://x.example.com", "user": "a", "password": "b"}]},
+            "must be the name of a server",
+        ),
+        (
+            "django_app_build_credentials",
+            {"build_credentials": [{"host": "x.example.com", "user": "a", "password": "b c"}]},
+            "must be a password or token without spaces",
+        ),
+        ("", {"build_git_key": "ssh-ed25519 AAAA"}, "django_app_build_git_key must be a private key"),
+        (
+            "django_app_require_hashes",
+            {"require_hashes": True, "found": {"unlocked": ["a (base.txt)", "-e . (r.txt)"]}},
+            "refuses what comes without a hash: a (base.txt), -e . (r.txt)",
+        ),
+        (
+            "django_app_require_hashes",
+            {"require_hashes": True, "install_command": ["make"]},
+            "cannot hold what django_app_install_command installs",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_refused(
@@ -114,3 +169,23 @@ def test_password_of_a_url_is_not_shown(faults_of: Callable[..., list[Any]]) -> 
     faults = faults_of(source_type="git", source="https://user:MARKER@example.com/a.git", found=found)
     assert [fault.why for fault in faults] == ["django_app_source cannot be fetched"]
     assert "MARKER" not in str(faults)
+
+
+def test_python_that_cannot_be_run_on_a_host_is_refused(
+    faults_of: Callable[..., list[Any]], variables_for: Callable[..., dict[str, Any]]
+) -> None:
+    path = "/opt/python3.14/bin/python3"
+    known = variables_for(ROLE, "12", __django_app_source=SOUND_SOURCE, django_app_python=path)
+    for version, why in (("", "cannot be run on this host"), ("3.14.1", "")):
+        facts = known["ansible_facts"] | {"preflight_reached": True, "preflight_python": {path: version}}
+        faults = inspect_role(ROLE, known | {"ansible_facts": facts})
+        assert [(fault.variable, why in fault.why) for fault in faults] == [("django_app_python", True)] * bool(why)
+
+
+def test_secrets_of_the_build_are_not_shown(faults_of: Callable[..., list[Any]]) -> None:
+    faults = faults_of(
+        build_environment={"A": ["MARKER"], "B-C": "MARKER"},
+        build_credentials=[{"host": "a b", "user": "MARKER", "password": "MARKER"}],
+        build_git_key="MARKER",
+    )
+    assert len(faults) == 3 and "MARKER" not in str(faults)

@@ -98,7 +98,9 @@ def id_for(variables_for: Callable[..., dict[str, Any]], templar_for: Callable[.
     """Return a function that gives the id of a release for variables of the role."""
 
     def give(**changed: Any) -> str:
-        source = {"digest": "d", "run": "r", "description": "x"} | changed.pop("source", {})
+        source = {"digest": "d", "run": "r", "description": "x", "scm": {}, "environment": ""} | changed.pop(
+            "source", {}
+        )
         variables = {f"django_app_{name}": value for name, value in changed.items()}
         # The lock of uv is read by a lookup from the role's folder, which there is none of here.
         lock = {"__django_app_uv_lock": (ROLE / "files/uv.txt").read_text()}
@@ -112,6 +114,8 @@ def test_same_input_is_the_same_release(id_for: Callable[..., str]) -> None:
     first = id_for()
     assert len(first) == 12 and int(first, 16) >= 0
     same = id_for(source={"description": "elsewhere", "run": "another"}, environment={"A": "b"}, migrate=False)
+    assert id_for(build_credentials=[{"host": "a", "user": "b", "password": "c"}], build_git_key="x") == first
+    assert id_for(build_nice=0, build_timeout=60) == first
     assert same == first, "what a release is not made of is in its id"
     after = [{"name": "x", "when": "after_switch", "command": ["true"]}]
     assert id_for(hooks=after, files=[{"path": "/etc/x", "content": "x"}]) == first
@@ -138,6 +142,10 @@ def test_same_input_is_the_same_release(id_for: Callable[..., str]) -> None:
         {"static_root_variable": ""},
         {"index_url": "https://a"},
         {"python_version": "3.11.9"},
+        {"python": "/opt/python3.14/bin/python3"},
+        {"require_hashes": True},
+        {"source": {"environment": "e"}},
+        {"source": {"scm": {"version": "1.2", "name": "shop"}}},
         {"files": [{"path": "a", "content": "x"}]},
         {"hooks": [{"name": "x", "when": "before_collectstatic", "command": ["true"]}]},
         {"force": True},
@@ -166,6 +174,8 @@ SETTINGS: dict[str, Any] = {
     "extras": [],
     "dependency_groups": [],
     "install_project": False,
+    "require_hashes": False,
+    "python": "",
     "python_packages": [],
     "install_command": [],
     "packages": [],
@@ -179,8 +189,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+INSTALLATION: dict[str, Any] = {"files": {"r.txt": "0"}, "locked": [], "local": False, "no_project": []}
+
+
 def make(folder: Path, digest: str = "d", force: bool = False, name: str = "r1", **settings: Any) -> Any:
-    """Return a build of a source with r.txt in it."""
+    """Return a build of a source with r.txt in it; some of its settings are parameters of the module."""
+    own = {
+        part: settings.pop(part) for part in ("build_environment", "credentials", "git_key", "scm") if part in settings
+    }
+    installation = INSTALLATION | settings.pop("installation", {})
+    timeout = settings.pop("timeout", 60)
     made = build.Build(
         SimpleNamespace(
             params={
@@ -194,8 +212,16 @@ def make(folder: Path, digest: str = "d", force: bool = False, name: str = "r1",
                 "uv": "/opt/uv",
                 "uv_lock": "uv",
                 "environment": {},
+                "build_environment": {},
+                "credentials": [],
+                "git_key": "",
+                "nice": 0,
+                "timeout": timeout,
+                "installation": installation,
+                "scm": {},
                 "settings": SETTINGS | settings,
                 "archive": None,
+                **own,
             }
         )
     )
@@ -207,33 +233,25 @@ def make(folder: Path, digest: str = "d", force: bool = False, name: str = "r1",
 def test_environment_is_reused_for_other_code(tmp_path: Path) -> None:
     key = make(tmp_path).venv_key()
     assert make(tmp_path, digest="e", name="r2").venv_key() == key
-    changed = make(tmp_path)
-    (Path(changed.project) / "r.txt").write_text("django==5.3\n")
-    assert changed.venv_key() != key
-    for settings in ({"python_packages": ["a"]}, {"extras": ["a"]}, {"build_packages": ["a"]}):
-        assert make(tmp_path, **settings).venv_key() != key, settings
-    assert make(tmp_path, force=True).venv_key() != key
+    for change in (
+        {"installation": {"files": {"r.txt": "1"}}},
+        {"build_environment": {"CFLAGS": "-O3"}},
+        {"python_packages": ["a"]},
+        {"extras": ["a"]},
+        {"build_packages": ["a"]},
+        {"force": True},
+    ):
+        assert make(tmp_path, **change).venv_key() != key, change
+    with_credentials = make(tmp_path, credentials=[{"host": "a", "user": "b", "password": "c"}], git_key="x")
+    assert with_credentials.venv_key() == key
 
 
 @pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"install_project": True}, ""),
-        ({"install_command": ["x"]}, ""),
-        ({"python_packages": ["."]}, ""),
-        ({}, "-e ."),
-        ({}, "./vendor/x"),
-        ({}, "x @ file:///a"),
-        ({}, "-r more.txt"),
-    ],
+    "settings", [{"install_project": True}, {"install_command": ["x"]}, {"installation": {"local": True}}]
 )
-def test_environment_with_the_source_in_it_is_not(tmp_path: Path, settings: dict[str, Any], line: str) -> None:
-    keys = set()
-    for digest in ("d", "e"):
-        made = make(tmp_path, digest=digest, **settings)
-        (Path(made.project) / "r.txt").write_text(f"django==5.2\n{line}\n")
-        (Path(made.project) / "more.txt").write_text("--editable ./x\n")
-        keys.add(made.venv_key())
+def test_environment_with_the_source_in_it_is_of_one_release(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """An editable one leads to the folder of the release, which is removed some day."""
+    keys = {make(tmp_path, name=name, **settings).venv_key() for name in ("r1", "r2")}
     assert len(keys) == 2
 
 
@@ -242,33 +260,107 @@ def test_environment_with_static_files_in_it_is_of_one_release(tmp_path: Path) -
     assert make(tmp_path, name="r1", **root).venv_key() != make(tmp_path, name="r2", **root).venv_key()
 
 
-@pytest.mark.parametrize(
-    ("text", "locked"),
-    [
-        ("a==1 \\\n    --hash=sha256:0 \\\n    --hash=sha256:1\n# x\nb==2 --hash=sha256:2\n", True),
-        ("-r other.txt\na==1 --hash=sha256:0\n", True),
-        ("a==1 --hash=sha256:0\nb==2\n", False),
-        ("a\n", False),
-        ("", False),
-    ],
-)
-def test_list_is_locked_where_each_has_a_hash(text: str, locked: bool) -> None:
-    assert build.is_locked(text) is locked
+def calls_of(made: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """Return a list that takes the commands of a build with what each adds to the environment."""
+    calls: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(
+        made, "call", lambda step, words, *_, **environment: calls.append((words, environment)) or made.said
+    )
+    made.said = ""
+    return calls
 
 
 def test_locked_lists_come_first_and_hold_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(tmp_path, requirements=["locked.txt", "r.txt", "pyproject.toml"], python_packages=["gunicorn"])
-    made.settings |= {"extras": ["pg"], "dependency_groups": ["prod"]}
-    (Path(made.project) / "locked.txt").write_text("a==1 --hash=sha256:0\n")
-    calls: list[list[str]] = []
-    monkeypatch.setattr(made, "call", lambda step, words, *_, **__: calls.append(words))
+    made = make(
+        tmp_path,
+        requirements=["locked.txt", "r.txt", "pyproject.toml"],
+        python_packages=["gunicorn"],
+        extras=["pg"],
+        dependency_groups=["prod"],
+        installation={"locked": ["locked.txt"]},
+    )
+    calls = calls_of(made, monkeypatch)
     made.install("/v")
-    first, second = calls
+    (first, _), (second, _) = calls
     assert first[-3:] == ["--require-hashes", "--requirement", "locked.txt"]
     assert second[second.index("--constraint") :] == [
         *("--constraint", "locked.txt", "-r", "r.txt", "-r", "pyproject.toml"),
         *("--extra", "pg", "--group", "pyproject.toml:prod", "gunicorn"),
     ]
+
+
+def test_groups_are_installed_without_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = {"no_project": ["pyproject.toml"]}
+    made = make(tmp_path, requirements=["pyproject.toml"], dependency_groups=["prod"], installation=installation)
+    calls = calls_of(made, monkeypatch)
+    made.install("/v")
+    assert calls[0][0][-2:] == ["--group", "pyproject.toml:prod"] and "-r" not in calls[0][0]
+
+
+def test_lock_of_uv_is_split_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(tmp_path, requirements=["uv.lock"])
+    calls = calls_of(made, monkeypatch)
+    sources_text = "./lib ; sys_platform == 'linux'\ng @ git+https://x/g@0a\n"
+    made.said = f"{sources_text}six==1 \\\n    --hash=sha256:0 \\\n    --hash=sha256:1\n"
+    hashed, sources = map(Path, made.export_lock("uv.lock", str(tmp_path)))
+    assert hashed.read_text() == "six==1 --hash=sha256:0 --hash=sha256:1\n"
+    assert sources.read_text() == sources_text
+    assert {"--no-editable", "--frozen"} <= set(calls[0][0])
+    made.install("/v")
+    assert ["--require-hashes" in words for words, _ in calls[2:]] == [True, False]
+    assert "--no-deps" in calls[3][0]
+
+
+def test_version_from_git_is_told_to_the_project_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(tmp_path, install_project=True, extras=["pg"], scm={"version": "1.2", "name": "my.shop-x"})
+    calls = calls_of(made, monkeypatch)
+    made.install("/v")
+    (project, alone), (rest, others) = calls
+    assert project[-2:] == ["--no-deps", made.project]
+    assert alone["SETUPTOOLS_SCM_PRETEND_VERSION"] == alone["PBR_VERSION"] == "1.2"
+    assert rest[-1] == "my.shop-x[pg]"
+    assert others == {"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_MY_SHOP_X": "1.2"}
+
+
+def test_project_under_require_hashes_brings_no_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(tmp_path, install_project=True, require_hashes=True, installation={"locked": ["r.txt"]})
+    calls = calls_of(made, monkeypatch)
+    made.install("/v")
+    assert [("--require-hashes" in words, "--no-deps" in words) for words, _ in calls] == [(True, False), (False, True)]
+
+
+# Secrets of a build
+
+
+def test_secrets_reach_the_commands_and_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "RUNTIME_FOLDER", str(tmp_path))
+    made = make(
+        tmp_path / "srv",
+        build_environment={"TOKEN": "MARKER-1", "INDEX": "https://user:MARKER-2@index.example.com", "CFLAGS": "-O2"},
+        credentials=[{"host": "git.example.com:8443", "user": "oauth2", "password": "MARKER/3"}],
+        git_key="-----BEGIN\nMARKER-4\n-----END",
+        hooks=[{"name": "x", "when": "after_collectstatic", "environment": {"A": "MARKER-5"}}],
+    )
+    script = (
+        "echo $TOKEN MARKER-2 MARKER-5 MARKER%2F3 MARKER/3; stat -c %a $NETRC; cat $NETRC; "
+        "git config --get credential.helper; key=${GIT_SSH_COMMAND#*\\'}; stat -c %a ${key%%\\'*}; "
+        "printf 'protocol=https\\nhost=git.example.com:8443\\n' | git credential fill; exit 9"
+    )
+    with made.credentials(), pytest.raises(build.BuildError) as error:
+        made.call("step", ["sh", "-c", script.replace("MARKER", "MAR''KER")])
+    said = str(error.value)
+    assert "MARKER" not in said, said
+    assert "*** *** *** *** ***\n600\nmachine git.example.com login oauth2 password ***\nstore --file=" in said
+    assert said.endswith("600\nprotocol=https\nhost=git.example.com:8443\nusername=oauth2\npassword=***"), said
+    assert "NETRC" not in made.environment and not list(tmp_path.glob("shop-build-*")), "the files are still there"
+
+
+def test_time_limit_ends_what_a_step_has_started(tmp_path: Path) -> None:
+    made = make(tmp_path, timeout=0)
+    with pytest.raises(build.BuildError) as error:
+        made.call("install packages", ["sh", "-c", f"echo began; sleep 300 & echo $! >{tmp_path}/pid; wait"])
+    assert "time limit of 0 s: raise django_app_build_timeout" in str(error.value)
+    assert "install packages: sh -c" in str(error.value)
 
 
 # A build
@@ -294,6 +386,57 @@ def test_source_is_unpacked_with_the_files_of_the_inventory(tmp_path: Path, monk
     assert (project / "conf/a.py").read_text() == "secret"
     assert (project / "conf/a.py").stat().st_mode & 0o777 == 0o640
     assert (project / "manage.py").read_text() == "y", "the inventory's file wins"
+
+
+def in_archive(path: Path, *members: tarfile.TarInfo) -> str:
+    """Write a tar file of empty members."""
+    with tarfile.open(path, "w:gz") as tar:
+        for entry in members:
+            tar.addfile(entry)
+    return str(path)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    """Return a member of a tar file."""
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.mode = kind, target, mode
+    return made
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("../x")],
+        [member("a/../../x")],
+        [member("/etc/x")],
+        [member("a", tarfile.SYMTYPE, "/tmp"), member("a/x")],
+        [member("a", tarfile.SYMTYPE, "b"), member("a")],
+        [member("a"), member("b", tarfile.LNKTYPE, "a")],
+        [member("a", tarfile.LNKTYPE, "/etc/passwd")],
+        [member("a", tarfile.CHRTYPE)],
+        [member("a", tarfile.FIFOTYPE)],
+    ],
+)
+@pytest.mark.parametrize("has_filter", [True, False])
+def test_archive_is_checked_on_the_host_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: list[tarfile.TarInfo], has_filter: bool
+) -> None:
+    if not has_filter:
+        monkeypatch.delattr(build.tarfile, "data_filter")
+    (tmp_path / "into").mkdir()
+    with pytest.raises(build.BuildError, match="has a member that cannot be unpacked"):
+        build.extract(in_archive(tmp_path / "a.tar.gz", *members), str(tmp_path / "into"))
+    assert not list((tmp_path / "into").iterdir())
+
+
+@pytest.mark.parametrize("has_filter", [True, False])
+def test_archive_of_a_source_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_filter: bool) -> None:
+    if not has_filter:
+        monkeypatch.delattr(build.tarfile, "data_filter")
+    members = [member("a/b.py"), member("c", mode=0o755), member("d", tarfile.SYMTYPE, "/data/elsewhere")]
+    build.extract(in_archive(tmp_path / "a.tar.gz", *members), str(tmp_path / "into"))
+    assert (tmp_path / "into/c").stat().st_mode & 0o777 == 0o755
+    assert os.readlink(tmp_path / "into/d") == "/data/elsewhere" and (tmp_path / "into/a/b.py").exists()
 
 
 def test_folder_that_the_source_lacks_is_refused(tmp_path: Path) -> None:
@@ -366,6 +509,65 @@ def test_environment_of_the_release(tmp_path: Path) -> None:
     assert f'STATIC_ROOT="{made.release}/src/public"' in lines
     assert [line for line in lines if line.startswith(f'PATH="{made.release}/venv/bin:/usr/local/sbin:')]
     assert os.readlink(Path(made.release) / "static") == "src/public"
+
+
+# What hooks may write to
+
+
+def test_source_is_the_applications_while_hooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: dict[str, int] = {}
+    monkeypatch.setattr(
+        build.os,
+        "chown",
+        lambda path, user, group, follow_symlinks: owners.update({os.path.relpath(path, tmp_path): user}),
+    )
+    monkeypatch.setattr(build.shutil, "chown", lambda *_: None)
+    monkeypatch.setattr(build.pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid=7, pw_gid=7))
+    file = {"path": "conf/secret.py", "content": "", "mode": "0640"}
+    made = make(
+        tmp_path,
+        files=[file],
+        hooks=[{"name": "npm", "when": "before_collectstatic", "command": ["npm"], "timeout": 9}],
+    )
+    source, static = Path(made.source), Path(made.release) / "static"
+    (source / "conf").mkdir()
+    (source / "conf/secret.py").touch(mode=0o640)
+    (source / "link").symlink_to("/etc/passwd")
+    static.mkdir()
+
+    def run(step: str, command: list[str], **options: Any) -> SimpleNamespace:
+        assert {owners[f"releases/r1/{name}"] for name in ("src", "src/conf", "src/link", "static")} == {7}
+        assert "releases/r1/src/conf/secret.py" not in owners, "a file of the inventory stays whose it is"
+        assert options["timeout"] == 9
+        (source / "dist").mkdir(mode=0o700)
+        (source / "dist/tool").touch(mode=0o700)
+        (source / "dist/tool").chmod(0o4777)
+        (source / "dist/site.css").touch(mode=0o600)
+        return SimpleNamespace(seconds=1.0)
+
+    monkeypatch.setattr(made, "run", run)
+    made.run_hooks("before_collectstatic", str(static))
+    assert set(owners.values()) == {0}
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in (source / "dist", *(source / "dist").iterdir())}
+    assert modes == {"dist": 0o755, "tool": 0o755, "site.css": 0o644}
+    assert (source / "conf/secret.py").stat().st_mode & 0o777 == 0o640
+    owners.clear()
+    made.run_hooks("after_collectstatic", str(static))
+    assert not owners, "without a hook nothing is given away"
+
+
+def test_file_changed_by_hand_in_a_release_is_found(tmp_path: Path) -> None:
+    release = complete(tmp_path, "r1")
+    fill = ("src/app/views.py", "src/app/__pycache__/views.pyc", "src/manage.py")
+    for name in fill:
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_text("x")
+    store.write_marker(str(release), {})
+    assert build.changed_since_built(str(release)) == []
+    (release / "src/app/__pycache__/views.pyc").write_text("y")
+    while not build.changed_since_built(str(release)):  # until the clock of the filesystem has moved on
+        (release / "src/app/views.py").write_text("y")
+    assert build.changed_since_built(str(release)) == ["app/views.py"]
 
 
 # Hand over

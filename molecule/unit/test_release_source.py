@@ -408,7 +408,7 @@ def test_password_of_a_url_is_not_shown(tmp_path: Path, monkeypatch: pytest.Monk
     said = spy(tmp_path, monkeypatch, "git", f'exec {real} "$@"')
     told = act(refuse=False, source_type="git", source="http://user:MARKER@127.0.0.1:9/a.git")
     assert "cannot be fetched: git says for http://127.0.0.1:9/a.git" in told["error"]
-    assert "MARKER" not in str(told) and "MARKER" not in said.read_text() and "fetch" in said.read_text()
+    assert "MARKER" not in str(told) and "MARKER" not in said.read_text() and "ls-remote" in said.read_text()
 
 
 # Archives
@@ -554,3 +554,218 @@ def test_variables_that_are_not_in_order_are_left_to_preflight(variables: dict[s
     assert act(refuse=False, **variables)["error"] == ""
     with pytest.raises(AnsibleActionFail, match="are not in order"):
         act(**variables)
+
+
+# The same content from any kind of source
+
+
+def commit_all(folder: Path) -> None:
+    """Make a folder a repository with one commit."""
+    git(folder, "init", "--initial-branch=main")
+    git(folder, "add", "--all", "--force")
+    git(folder, "commit", "-m", "x")
+
+
+def test_tracked_files_are_source_whatever_their_name(tree: Path, tmp_path: Path) -> None:
+    """A folder, a repository and an archive of it give the same release; what git does not track is left out still."""
+    tracked = [".env.production", ".envrc", "node_modules/x.js", "a.egg-info/PKG-INFO", "venv/x", "app/x~"]
+    (tree / "dangling").unlink()
+    fill(tree, dict.fromkeys(tracked, "x") | {"docs/x": "x", "v.py": "$Format:%H$\n", ".gitignore": "node_modules\n"})
+    fill(tree, {".gitattributes": "docs export-ignore\nv.py export-subst\n"})
+    commit_all(tree)
+    with tarfile.open(tmp_path / "shop.tar.gz", "w:gz") as archive:
+        for path in tree.iterdir():
+            if path.name != ".git":
+                archive.add(path, path.name)
+    fill(tree, {".env": "x", "app/.env.local": "x", "app/y~": "x"})
+    folder = bundle(tree)
+    assert {*tracked, "docs/x"} <= set(names(folder)) and not {".env", "app/.env.local", "app/y~"} & set(names(folder))
+    assert get(type="git", source=f"file://{tree}")["digest"] == folder["digest"]
+    assert get(type="archive", source=str(tmp_path / "shop.tar.gz"))["digest"] == folder["digest"]
+
+
+def test_settings_of_git_do_not_change_the_tree(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = get(type="git", source=f"file://{repository}")["digest"]
+    fill(tmp_path, {"gitconfig": "[core]\n\tautocrlf = true\n", "bin/evil": f"#!/bin/sh\ntouch {tmp_path}/ran\n"})
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    new_run(monkeypatch, tmp_path, "next")
+    (repository / "manage.py").write_text("a\nb\n")
+    git(repository, "commit", "-a", "-m", "x")
+    assert get(type="git", source=f"file://{repository}")["digest"] == bundle(repository)["digest"] != before
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+
+
+@pytest.mark.parametrize("kind", ["folder", "git", "archive"])
+def test_pointers_of_lfs_are_refused(tree: Path, tmp_path: Path, kind: str) -> None:
+    (tree / "dangling").unlink()
+    fill(tree, {"app/big.bin": POINTER, "notes.md": f"A pointer is\n{POINTER}"})
+    commit_all(tree)
+    with tarfile.open(tmp_path / "shop.tar.gz", "w:gz") as archive:
+        archive.add(tree / "app/big.bin", "app/big.bin")
+        archive.add(tree / "manage.py", "manage.py")
+    source = {"folder": str(tree), "git": f"file://{tree}", "archive": str(tmp_path / "shop.tar.gz")}[kind]
+    told = act(refuse=False, source_type=kind, source=source)
+    assert told["variable"] == "django_app_source"
+    assert told["error"].startswith("has pointers of Git LFS in place of files: app/big.bin. Run 'git lfs pull'")
+    fill(tree, {"app/big.bin": "what the pointer stands for"})
+    assert bundle(tree)["files"]
+
+
+def test_what_git_ignores_is_included_on_demand(tree: Path) -> None:
+    fill(
+        tree,
+        {".gitignore": "dist/\n*.log\nnode_modules/\n", "web/dist/a.css": "x", "web/dist/b/.env": "x", "b.log": "x"},
+    )
+    fill(tree, {"web/dist/node_modules/x.js": "x"})
+    git(tree, "init")
+    assert "web/dist/a.css" not in names(bundle(tree))
+    included = act(source=str(tree), include_ignored=["web/dist/", "b.log"], manage=[], requirements=[])
+    assert {"web/dist/a.css", "b.log"} <= set(names(included))
+    assert not {"web/dist/b/.env", "web/dist/node_modules/x.js"} & set(names(included))
+    told = act(refuse=False, source=str(tree), include_ignored=["web/out"])
+    assert (told["variable"], told["error"].split(": ")[0]) == (
+        "django_app_include_ignored",
+        f"web/out is not in {tree}",
+    )
+
+
+# Without history
+
+
+def copies(tmp_path: Path) -> Path:
+    """Return the one copy of a repository in the cache."""
+    (copy,) = (tmp_path / "cache/slipway/sources").glob("*.git")
+    return copy
+
+
+@pytest.mark.parametrize("version", ["", "main", "v1", "commit"])
+def test_git_fetches_no_history(repository: Path, tmp_path: Path, version: str) -> None:
+    for number in range(3):
+        (repository / "manage.py").write_text(f"more {number}")
+        git(repository, "commit", "-a", "-m", "x")
+    version = head(repository) if version == "commit" else version
+    found = get(type="git", source=f"file://{repository}", version=version)
+    assert found["commit"] == head(repository, f"{version or 'HEAD'}^{{commit}}")
+    assert head(copies(tmp_path), "--is-shallow-repository") == "true"
+    objects = subprocess.run(
+        ["git", "rev-list", "--all", "--count"], cwd=copies(tmp_path), check=True, capture_output=True, text=True
+    ).stdout
+    assert int(objects) <= 1, "history was fetched"
+
+
+def test_git_finds_a_branch_before_a_tag_of_its_name(repository: Path) -> None:
+    git(repository, "tag", "main", "v1")
+    assert get(type="git", source=f"file://{repository}", version="main")["commit"] == head(repository, "heads/main")
+
+
+def test_password_is_for_its_server_alone(repository: Path, tmp_path: Path) -> None:
+    source = plugin.Repository("https://user:MARKER@git.example.com/a/b.git", "", tmp_path / "cache")
+    environment = source._make_environment(tmp_path)
+    keys = {environment[f"GIT_CONFIG_KEY_{index}"] for index in range(int(environment["GIT_CONFIG_COUNT"]))}
+    assert keys == {"credential.https://git.example.com.helper"}
+
+
+# The version by git
+
+
+SCM = (
+    '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "My.Shop"\ndynamic = ["version"]\n'
+)
+
+
+@pytest.fixture
+def scm(tree: Path) -> Path:
+    """Return a repository whose project takes its version from git, one commit after the tag v1.2.3."""
+    (tree / "dangling").unlink()
+    fill(tree, {"pyproject.toml": SCM})
+    commit_all(tree)
+    git(tree, "tag", "-a", "v1.2.3", "-m", "x")
+    (tree / "manage.py").write_text("two")
+    git(tree, "commit", "-a", "-m", "two")
+    return tree
+
+
+def test_version_by_git_is_that_of_the_tag(scm: Path, tmp_path: Path) -> None:
+    wanted = {"install_project": True}
+    url, short = (
+        f"file://{scm}",
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=scm, check=True, capture_output=True, text=True
+        ).stdout.strip(),
+    )
+    later = {"version": f"1.2.4.dev1+g{short}", "name": "My.Shop"}
+    tagged = {"version": "1.2.3", "name": "My.Shop"}
+    assert get(type="git", source=url, version="v1.2.3", **wanted)["scm"] == tagged
+    assert head(copies(tmp_path), "--is-shallow-repository") == "true", "the tag alone says it"
+    assert get(type="git", source=url, version=head(scm, "v1.2.3^{commit}"), **wanted)["scm"] == tagged
+    assert get(type="git", source=url, version="main", **wanted)["scm"] == later
+    assert get(source=str(scm), **wanted)["scm"] == later
+    assert get(source=str(scm))["scm"] == {}, "nothing is installed from the source"
+    assert get(source=str(scm), install_command=True)["scm"] == later
+
+
+def test_version_of_an_archive_is_in_its_name(scm: Path, tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "shop.tar.gz", scm, "shop-1.4/")
+    with tarfile.open(tmp_path / "scm.tar", "w") as tar:
+        tar.add(scm / "pyproject.toml", "shop-1.4/pyproject.toml")
+    assert archive.exists()
+    found = get(type="archive", source=str(tmp_path / "scm.tar"), install_project=True)
+    assert found["scm"] == {"version": "1.4", "name": "My.Shop"}
+
+
+# The Python that the source requires
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "version", "why"),
+    [
+        ("pyproject.toml", '[project]\nname = "x"\nrequires-python = ">=3.12"\n', "3.11.2", "requires Python >=3.12"),
+        ("pyproject.toml", '[project]\nname = "x"\nrequires-python = ">=3.12"\n', "3.13.5", ""),
+        ("pyproject.toml", '[tool.poetry.dependencies]\npython = "^3.12"\n', "3.11.2", "requires Python >=3.12,<4"),
+        ("pyproject.toml", '[tool.poetry.dependencies]\npython = "~3.11"\n', "3.13.5", "requires Python >=3.11,<3.12"),
+        ("setup.cfg", "[options]\npython_requires = <3.12\n", "3.13.5", "setup.cfg requires Python <3.12"),
+        (
+            "setup.py",
+            'setup(name="x", python_requires=">=3.9,<3.12")\n',
+            "3.13.5",
+            "setup.py requires Python >=3.9,<3.12",
+        ),
+        ("setup.py", "setup(python_requires=computed)\n", "3.13.5", ""),
+        ("uv.lock", 'version = 1\nrequires-python = ">=3.14"\n', "3.13.5", "uv.lock requires Python >=3.14"),
+    ],
+)
+def test_python_of_the_host_is_held_to_what_the_source_requires(
+    tree: Path, file: str, text: str, version: str, why: str
+) -> None:
+    fill(tree, {"pyproject.toml": '[project]\nname = "x"\n'} | {file: text})
+    names = ["uv.lock"] if file == "uv.lock" else []
+    variables = {"source": str(tree), "requirements": names, "python_version": version}
+    told = act(refuse=False, **variables)
+    assert [fault["variable"] for fault in told["faults"]] == ["django_app_python"] * bool(why)
+    if why:
+        assert why in told["faults"][0]["why"]
+        assert told["faults"][0]["why"].endswith(f"the Python of the host that builds is {version}")
+        with pytest.raises(AnsibleActionFail, match="django_app_python .* requires Python"):
+            act(**variables)
+
+
+def test_another_python_is_held_to_it_too(tree: Path) -> None:
+    fill(tree, {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.12"\n'})
+    path = "/opt/python/bin/python3"
+    for version, count in (("3.12.1", 0), ("3.10.0", 1), ("", 0)):
+        variables = {"django_app_source": str(tree), "django_app_requirements": [], "django_app_python": path}
+        variables |= {"ansible_facts": {"python_version": "3.11.2", "preflight_python": {path: version}}}
+        assert len(run_action(plugin, variables=variables, refuse=False)["faults"]) == count
+
+
+def test_environment_of_the_build_is_told_as_a_digest(tree: Path) -> None:
+    there = {"source": str(tree), "requirements": []}
+    assert act(**there)["environment"] == ""
+    told = {act(**there, build_environment={"TOKEN": f"MARKER {number}"})["environment"] for number in range(2)}
+    assert len(told) == 2 and "MARKER" not in str(told)
+    assert act(**there)["installation"]["git"] is False
+    assert act(**there, build_git_key="x")["installation"]["git"] is True

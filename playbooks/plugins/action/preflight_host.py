@@ -2,6 +2,7 @@
 
     preflight_host:
       ask: "{{ not topology_offline }}"
+      pythons: [/opt/python3.14/bin/python3]         # optional: programs whose version of Python is asked for
       stated: [topology_cores, topology_memory_mb]   # optional: a host whose variables say all these is not asked
 
 It gathers the facts that roles read, and those of preflight_facts. A host that cannot be reached, or does not
@@ -44,12 +45,13 @@ class ActionModule(ActionBase):
             argument_spec={
                 "ask": {"type": "bool", "default": True},
                 "stated": {"type": "list", "elements": "str", "default": []},
+                "pythons": {"type": "list", "elements": "str", "default": []},
             }
         )
         if not arguments["ask"] or (arguments["stated"] and self._are_stated(arguments["stated"], variables)):
             return result
         try:
-            facts = self._gather(variables)
+            facts = self._gather(variables, arguments["pythons"])
         except AnsibleConnectionFailure as error:
             return result | self._fault(variables, f"cannot be reached: {first_line(error)}", "let ssh reach it")
         except AnsibleError as error:
@@ -59,10 +61,12 @@ class ActionModule(ActionBase):
             return result | self._fault(variables, why, "set ansible_become: true, or ansible_user: root", facts)
         return result | {"ansible_facts": facts}
 
-    def _gather(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def _gather(self, variables: dict[str, Any], pythons: list[str]) -> dict[str, Any]:
         gathered = variables.get("ansible_facts", {}).get("_ansible_facts_gathered")
         before = time.time()
-        facts = self._ask("preflight_facts", {"gather_subset": [] if gathered else SUBSETS}, variables)
+        facts = self._ask(
+            "preflight_facts", {"gather_subset": [] if gathered else SUBSETS, "pythons": pythons}, variables
+        )
         after = time.time()
         # Against this machine's clock, as hosts are asked one after the other; what the way took is not known.
         facts["preflight_clock_offset"] = facts["preflight_clock"] - (before + after) / 2

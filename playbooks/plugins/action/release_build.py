@@ -6,11 +6,14 @@
       uv: /opt/slipway/uv-...
       uv_lock: "{{ __django_app_uv_lock }}"
       environment: {UV_CACHE_DIR: ...}
+      nice: 10
+      timeout: 3600
       settings: "{{ __django_app_build }}"
 
 The archive is transferred where the release is not complete, and the module of the same name does the rest in one call.
-The hooks and the files of the inventory, which may have secrets in them, are read from the role's variables here: they
-are in no task's arguments, and so a build that fails can say why.
+The hooks, the files of the inventory and what the build may know that is secret (django_app_hooks, _files, _index_url,
+_build_environment, _build_credentials, _build_git_key) are read from the role's variables here: they are in no task's
+arguments, and so a build that fails can say why.
 """
 
 from __future__ import annotations
@@ -46,15 +49,28 @@ class ActionModule(ActionBase):
                 "uv": {"type": "path", "required": True},
                 "uv_lock": {"type": "str", "required": True},
                 "environment": {"type": "dict", "required": True},
+                "nice": {"type": "int", "required": True},
+                "timeout": {"type": "int", "required": True},
                 "settings": {"type": "dict", "required": True},
             }
         )
         source = arguments.pop("source")
-        hooks = self._templar.template(variables.get("django_app_hooks", []))
-        files = self._templar.template(variables.get("django_app_files", []))
+
+        def read(name: str, default: Any) -> Any:
+            return self._templar.template(variables.get(f"django_app_{name}", default))
+
         arguments["settings"] |= {
-            "hooks": [hook for hook in hooks if hook["when"].endswith("_collectstatic")],
-            "files": [file for file in files if not file["path"].startswith("/")],
+            "hooks": [hook for hook in read("hooks", []) if hook["when"].endswith("_collectstatic")],
+            "files": [file for file in read("files", []) if not file["path"].startswith("/")],
+        }
+        index = read("index_url", "")
+        arguments["environment"] |= {name: index for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL") if index}
+        arguments |= {
+            "build_environment": read("build_environment", {}),
+            "credentials": read("build_credentials", []),
+            "git_key": read("build_git_key", ""),
+            "installation": source["installation"],
+            "scm": source["scm"],
         }
         arguments |= {
             "folder": f"/srv/{arguments['app']}",

@@ -13,18 +13,25 @@ calls it before they are known to be sound, and the deploy key must be in no tas
 - `description`: where it came from, in words for the log; `commit`, `files`, `size`;
 - `missing`: what the other variables name in the source and is not in it;
 - `unlocked`: the requirements that come without a hash;
+- `faults`: what cannot be installed, each with `variable` and `why`; where this is judged by a version of Python, by
+  that of the host that builds;
+- `installation`: what the requirement files say, for release_build (see Requirements);
+- `environment`: a digest of django_app_build_environment, empty where that is;
+- `scm`: the version of the project by git, where a tool of its build asks git and the source is installed;
 - `run`: a name for this run, which no other has.
 
 The first host that asks does the work; the others of the run get what it found, even if the source changes meanwhile.
 
-folder   What git ignores is left out, when the folder is in a work tree and git is installed, and what belongs to a
-         checkout or a machine rather than to the source (LEFT_OUT). Untracked files are part of the tree; a submodule
-         is packed as it is.
-git      The repository is kept in a cache of the control node and fetched; the tree is that of the branch, tag or
-         commit.
+folder   In a work tree of git: all tracked files, and untracked ones that git does not ignore and that do not belong to
+         a checkout or a machine (LEFT_OUT). Elsewhere, all files but LEFT_OUT. A submodule is packed as it is. What
+         django_app_include_ignored names is added.
+git      The one branch, tag or commit is fetched, without history, into a cache of the control node; the tree is what a
+         checkout has. The attributes export-ignore and export-subst have no effect, as in a folder.
 archive  A tar or zip file, here or on a web server, held to its checksum. A single folder at its top is not part of the
          tree.
 package  The tree is empty: the application is among the Python packages.
+
+Pointers of Git LFS in place of files are refused: the same commit would have two trees.
 """
 
 from __future__ import annotations
@@ -32,12 +39,14 @@ from __future__ import annotations
 import fcntl
 import gzip
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -46,6 +55,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -62,6 +72,36 @@ LEFT_OUT = (
 )
 # Of no meaning, but some tools refuse files from before 1980.
 MODIFIED = 315532800
+LFS_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:.+\n)*?oid sha256:[0-9a-f]{64}\nsize \d+\n"
+)
+LFS_POINTER_SIZE = 1024
+# A checkout of git on any machine: no conversion of lines by its settings, no program of another.
+CHECKOUT = tuple(
+    word
+    for setting in (
+        *("core.autocrlf=false", "core.hooksPath=/dev/null", "advice.detachedHead=false"),
+        *("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false"),
+    )
+    for word in ("-c", setting)
+)
+
+
+def load_reader() -> ModuleType:
+    """Return the reader of requirement files, which Ansible has no way to import from here."""
+    name = "slipway_requirement_files"
+    if name not in sys.modules:
+        path = Path(__file__).parents[1] / "plugin_utils/requirement_files.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} cannot be loaded")
+        # Dataclasses look their module up.
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+reader = load_reader()
 
 
 class HashingReader:
@@ -105,11 +145,10 @@ def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def list_files(folder: Path, patterns: tuple[str, ...], prefix: str = "") -> Iterator[str]:
     """Yield the relative paths of the files and links in a folder that belong to the source."""
     in_git = bool(shutil.which("git")) and run_git(folder, "rev-parse", "--is-inside-work-tree").stdout == "true\n"
+    tracked: set[str] = set()
     if in_git:
-        listing = run_git(folder, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-        if listing.returncode:
-            raise AnsibleActionFail(f"git cannot list the files of {folder}: {listing.stderr.strip()}")
-        entries = {entry.rstrip("/") for entry in listing.stdout.split("\0") if entry}
+        tracked = list_by_git(folder, "--cached")
+        entries = tracked | list_by_git(folder, "--others", "--exclude-standard")
     else:
         entries = {
             os.path.relpath(os.path.join(parent, name), folder)
@@ -118,7 +157,8 @@ def list_files(folder: Path, patterns: tuple[str, ...], prefix: str = "") -> Ite
         }
     for entry in entries:
         found = folder / entry
-        if is_left_out(prefix + entry, patterns) or not os.path.lexists(found):
+        # What is tracked is source, whatever its name is.
+        if (entry not in tracked and is_left_out(prefix + entry, patterns)) or not os.path.lexists(found):
             continue  # git still lists a file whose removal is not committed
         if found.is_symlink() or not found.is_dir():
             yield prefix + entry
@@ -128,9 +168,34 @@ def list_files(folder: Path, patterns: tuple[str, ...], prefix: str = "") -> Ite
             raise AnsibleActionFail(f"the submodule {found} is not there: run 'git submodule update --init'")
 
 
+def list_by_git(folder: Path, *options: str) -> set[str]:
+    """Return the paths that `git ls-files` lists."""
+    listing = run_git(folder, "ls-files", *options, "-z")
+    if listing.returncode:
+        raise AnsibleActionFail(f"git cannot list the files of {folder}: {listing.stderr.strip()}")
+    return {entry.rstrip("/") for entry in listing.stdout.split("\0") if entry}
+
+
+def list_included(folder: Path, include: list[str]) -> set[str]:
+    """Return the files at paths that belong to the source although git ignores them."""
+    paths = set()
+    for name in map(inside, include):
+        entry = folder / name
+        if not os.path.lexists(entry):
+            raise SourceError(
+                "include_ignored", f"{name} is not in {folder}: build it first, or take it out of the list"
+            )
+        if entry.is_symlink() or not entry.is_dir():
+            paths.add(name)
+        else:
+            paths |= {f"{name}/{path}" for path in walk(entry) if not is_left_out(path, LEFT_OUT)}
+    return paths
+
+
 def pack(folder: Path, paths: list[str], archive: IO[bytes]) -> str:
     """Write the archive in one reading of the files, and return the digest of the tree."""
     tree = hashlib.sha256()
+    pointers = []
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=archive, compresslevel=6, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as tar,
@@ -149,13 +214,21 @@ def pack(folder: Path, paths: list[str], archive: IO[bytes]) -> str:
                 member.mode = 0o755 if executable else 0o644
                 with source.open("rb") as file:
                     member.size = os.fstat(file.fileno()).st_size
-                    reader = HashingReader(file)
-                    tar.addfile(member, reader)  # type: ignore[arg-type]
-                kind, content = b"executable" if executable else b"file", reader.hash
+                    hashing = HashingReader(file)
+                    tar.addfile(member, hashing)  # type: ignore[arg-type]
+                kind, content = b"executable" if executable else b"file", hashing.hash
+                if member.size < LFS_POINTER_SIZE and LFS_POINTER.fullmatch(source.read_bytes()):
+                    pointers.append(path)
             else:
                 raise AnsibleActionFail(f"{source} is neither a file nor a link")
             # A path holds no NUL, and the rest has a fixed form: no two trees give the same record.
             tree.update(b"%s %s %s\0" % (kind, content.hexdigest().encode(), os.fsencode(path)))
+    if pointers:
+        shown = ", ".join(pointers[:5]) + (f" and {len(pointers) - 5} more" if len(pointers) > 5 else "")
+        raise AnsibleActionFail(
+            f"has pointers of Git LFS in place of files: {shown}. Run 'git lfs pull' in a checkout on the control node "
+            "and deploy that with django_app_source_type: folder, or deploy an archive made of it"
+        )
     return tree.hexdigest()
 
 
@@ -175,10 +248,15 @@ class Wanted:
     source: str = ""
     version: str = ""
     archive_checksum: str = ""
+    include_ignored: list[str] = field(default_factory=list)
     directory: str = ""
     requirements: list[str] = field(default_factory=list)
+    extras: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    install_project: bool = False
+    install_command: bool = False
     manage: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     packages: list[str] = field(default_factory=list)
 
     @property
@@ -199,6 +277,10 @@ class Found:
     size: int
     missing: list[str]
     unlocked: list[str]
+    faults: list[dict[str, str]]
+    pythons: dict[str, str]
+    installation: dict[str, Any]
+    scm: dict[str, str]
 
 
 def split_credentials(url: str) -> tuple[str, str, str]:
@@ -226,6 +308,7 @@ class Repository:
         """Take the repository's URL, the deploy key (empty: none) and the folder of the copies."""
         self.url, self._user, self._password = split_credentials(url)
         self._key = key
+        self.tag = ""  # the version, where it is a tag
         self._folder = cache / f"{hashlib.sha256(self.url.encode()).hexdigest()[:16]}.git"
 
     @contextmanager
@@ -252,12 +335,14 @@ class Repository:
         else:
             environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
         if self._user or self._password:
+            # For this server alone: a submodule may be on another.
+            server = "/".join(self.url.split("/")[:3])
             helper = '!f() { echo "username=$SLIPWAY_GIT_USER"; echo "password=$SLIPWAY_GIT_PASSWORD"; }; f'
             environment |= {
                 "GIT_CONFIG_COUNT": "2",
-                "GIT_CONFIG_KEY_0": "credential.helper",
+                "GIT_CONFIG_KEY_0": f"credential.{server}.helper",
                 "GIT_CONFIG_VALUE_0": "",
-                "GIT_CONFIG_KEY_1": "credential.helper",
+                "GIT_CONFIG_KEY_1": f"credential.{server}.helper",
                 "GIT_CONFIG_VALUE_1": helper,
                 "SLIPWAY_GIT_USER": self._user,
                 "SLIPWAY_GIT_PASSWORD": self._password,
@@ -267,7 +352,7 @@ class Repository:
     def try_git(self, *arguments: str, within: bool = True, folder: str = "") -> subprocess.CompletedProcess[str]:
         """Run git, in the copy unless said otherwise."""
         # A copy in another user's cache folder and local repositories are as good as any.
-        settings = ["-c", "safe.directory=*", "-c", "gc.auto=0"]
+        settings = ["-c", "safe.directory=*", "-c", "gc.auto=0", *CHECKOUT]
         place = [f"--git-dir={self._folder}"] if within else ["-C", folder] if folder else []
         return subprocess.run(
             ["git", *settings, *place, *arguments],
@@ -289,17 +374,15 @@ class Repository:
         # What a whole commit is never changes.
         if commit and len(version) == 40 and self._commit(version):
             return version, version[:12]
-        self.git(
-            "fetch", "--quiet", "--prune", "--force", "--no-tags", "--end-of-options", self.url,
-            "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/slipway/head",
-        )  # fmt: skip
-        if not version:
-            return self._commit("refs/slipway/head"), "HEAD"
-        for name in (f"refs/heads/{version}", f"refs/tags/{version}"):
-            if found := self._commit(name):
-                return found, version
+        if names := self._names(version):
+            self.tag = version if names[0].startswith("refs/tags/") else ""
+            return self._fetch(names[0]), version or "HEAD"
         if commit:
-            if len(version) == 40:  # one that no branch leads to
+            if len(version) == 40:
+                self._try_fetch(version)
+            if not self._commit(version):  # one that the server gives only with what leads to it, or the start of one
+                self.fetch_history()
+            if len(version) == 40 and not self._commit(version):  # one that no branch leads to
                 self.try_git("fetch", "--quiet", "--no-tags", "--end-of-options", self.url, version)
             if found := self._commit(version):
                 return found, version[:12]
@@ -308,27 +391,67 @@ class Repository:
             f"is neither a branch nor a tag nor a commit of {self.url}: write one that is there, or push it first",
         )
 
+    def _names(self, version: str) -> list[str]:
+        """Return the full names that the repository has for a branch or tag, the branch first; of none, its HEAD."""
+        wanted = [f"refs/heads/{version}", f"refs/tags/{version}"] if version else ["HEAD"]
+        listed = self.git("ls-remote", "--end-of-options", self.url, *wanted, within=False)
+        there = {line.partition("\t")[2] for line in listed.splitlines()}
+        return [name for name in wanted if name in there]
+
+    def _fetch(self, name: str) -> str:
+        """Fetch one branch or tag, without the history that is not here, and return its commit."""
+        target = "refs/slipway/wanted"
+        self.git(
+            "fetch", "--quiet", "--force", "--no-tags", *self._depth(), "--end-of-options", self.url,
+            f"+{name}:{target}",
+        )  # fmt: skip
+        return self._commit(target)
+
+    def _try_fetch(self, commit: str) -> None:
+        """Fetch one commit, if the server lets one ask for it."""
+        self.try_git("fetch", "--quiet", "--no-tags", *self._depth(), "--end-of-options", self.url, commit)
+
+    def _depth(self) -> list[str]:
+        """Return the option that leaves history out; a copy that has it stays as it is."""
+        has_history = self._commit("refs/slipway/history") and self._is_complete()
+        return [] if has_history else ["--depth=1"]
+
+    def _is_complete(self) -> bool:
+        return self.git("rev-parse", "--is-shallow-repository") == "false"
+
+    def fetch_history(self) -> None:
+        """Fetch all branches and tags with their history."""
+        self.git(
+            "fetch", "--quiet", "--prune", "--force", "--no-tags", *([] if self._is_complete() else ["--unshallow"]),
+            "--end-of-options", self.url,
+            "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/slipway/history",
+        )  # fmt: skip
+
+    def describe(self, commit: str) -> str:
+        """Return what `git describe --long` says of a commit, empty where no tag leads to it."""
+        self.fetch_history()
+        done = self.try_git("describe", "--tags", "--long", "--match", "*[0-9]*", commit)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
     def _commit(self, name: str) -> str:
         """Return the commit of a name, empty if there is none."""
         done = self.try_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def write_tree(self, commit: str, folder: Path) -> None:
-        """Write the tree of a commit into a folder, with its submodules."""
-        if re.search(r"^160000 ", self.git("ls-tree", "-r", commit), re.MULTILINE):
-            self.git("clone", "--quiet", "--no-checkout", str(self._folder), str(folder), within=False)
-            self.git("remote", "set-url", "origin", self.url, within=False, folder=str(folder))
-            self.git("checkout", "--quiet", commit, within=False, folder=str(folder))
-            self.git(
-                "submodule", "--quiet", "update", "--init", "--recursive", within=False, folder=str(folder)
-            )  # fmt: skip
-            for path in [*folder.rglob(".git")]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            return
-        archive = folder.with_suffix(".tar")
-        self.git("archive", "--format=tar", f"--output={archive}", commit)
-        unpack(archive, folder, may_lead_out=True)
-        archive.unlink()
+        """Write what a checkout of a commit has into a folder, with its submodules."""
+        # A repository that borrows the objects of the copy.
+        self.git("init", "--quiet", "--template=", str(folder), within=False)
+        (folder / ".git/objects/info").mkdir(exist_ok=True)
+        (folder / ".git/objects/info/alternates").write_text(f"{self._folder.resolve()}/objects\n", encoding="utf-8")
+        if (self._folder / "shallow").exists():
+            shutil.copyfile(self._folder / "shallow", folder / ".git/shallow")
+        self.git("remote", "add", "origin", self.url, within=False, folder=str(folder))
+        self.git("checkout", "--quiet", "--detach", commit, within=False, folder=str(folder))
+        if (folder / ".gitmodules").exists():
+            self.git("submodule", "--quiet", "update", "--init", "--recursive", within=False, folder=str(folder))
+        for path in [*folder.rglob(".git")]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def inside(name: str) -> str:
@@ -339,13 +462,13 @@ def inside(name: str) -> str:
     return path
 
 
-def unpack(archive: Path, folder: Path, may_lead_out: bool = False) -> None:
-    """Unpack a tar or zip file; nothing is written outside of the folder, and links may lead there only if allowed."""
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar or zip file; nothing is written outside of the folder, and no link leads there."""
     folder.mkdir()
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             for member in tar:
-                unpack_member(tar, member, folder, may_lead_out)
+                unpack_member(tar, member, folder)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as bundle:
             for entry in bundle.infolist():
@@ -363,12 +486,12 @@ def unpack(archive: Path, folder: Path, may_lead_out: bool = False) -> None:
         )
 
 
-def unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, may_lead_out: bool) -> None:
+def unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     """Unpack one member of a tar file."""
     if member.isdir():
         inside(member.name)
     elif member.issym():
-        place_link(folder, member.name, member.linkname, may_lead_out)
+        place_link(folder, member.name, member.linkname)
     elif member.isreg() or member.islnk():
         try:
             content = tar.extractfile(member)  # of a hard link, that of the file that it names
@@ -398,11 +521,11 @@ def place_file(folder: Path, name: str, content: IO[bytes], executable: bool) ->
     path.chmod(0o755 if executable else 0o644)
 
 
-def place_link(folder: Path, name: str, target: str, may_lead_out: bool = False) -> None:
-    """Make a link of an archive, which must lead to a place in the folder unless the source is as good as a folder."""
+def place_link(folder: Path, name: str, target: str) -> None:
+    """Make a link of an archive, which must lead to a place in the folder."""
     path = place(folder, name)
     end = os.path.normpath(os.path.join(os.path.dirname(inside(name)), target))
-    if not may_lead_out and (os.path.isabs(end) or end.split("/")[0] == ".."):
+    if os.path.isabs(end) or end.split("/")[0] == "..":
         raise SourceError("source", f"has a link that leads out of its folder: {name}")
     path.symlink_to(target)
 
@@ -454,7 +577,7 @@ def list_folder(wanted: Wanted) -> tuple[Path, list[str]]:
             "source", f"the source {folder} is not a folder: with a file, set django_app_source_type: archive"
         )
     try:
-        paths = list(list_files(folder, LEFT_OUT))
+        paths = list({*list_files(folder, LEFT_OUT), *list_included(folder, wanted.include_ignored)})
     except AnsibleActionFail as error:
         raise SourceError("source", str(error)) from error
     if not paths:
@@ -477,29 +600,50 @@ def find_missing(wanted: Wanted, paths: set[str]) -> list[str]:
     return missing
 
 
-def find_unlocked(wanted: Wanted, folder: Path) -> list[str]:
-    """Return the requirements that are not held to a hash, each with the file that names it."""
-    unlocked = []
-    for name in wanted.requirements:
-        if name.endswith(".toml") and not name.endswith("pylock.toml"):
-            unlocked.append(f"what {name} names")
-        elif not name.endswith((".toml", ".lock")):
-            try:
-                text = (folder / inside(wanted.directory or ".") / name).read_text(encoding="utf-8", errors="replace")
-            except (OSError, SourceError):
-                continue  # it is missing, which is told as such
-            for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-                requirement = line.split(" #")[0].strip()
-                if requirement and not requirement.startswith(("#", "-")) and "--hash=" not in requirement:
-                    unlocked.append(f"{requirement} ({name})")
-    return unlocked
+def read_installation(wanted: Wanted, folder: Path, paths: set[str]) -> Any:
+    """Return what the requirement files of the source and of the inventory say."""
+    top = folder.resolve()
+    given = {os.path.normpath(name): content for name, content in wanted.files.items()}
+
+    def read(name: str) -> str | None:
+        if name in given:
+            return given[name]
+        path = os.path.normpath(os.path.join(inside(wanted.directory or "."), name))
+        found = (folder / path).resolve()
+        if not found.is_relative_to(top) or not {path, str(found.relative_to(top))} & paths or not found.is_file():
+            return None
+        try:
+            return found.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise SourceError("source", f"{name} cannot be read: {error}") from error
+
+    selection = reader.Selection(
+        wanted.requirements, wanted.extras, wanted.groups, wanted.packages, wanted.install_project
+    )
+    return reader.read_requirements(selection, read)
+
+
+def find_version(wanted: Wanted, folder: Path, top: Path, repository: Repository | None, commit: str) -> str:
+    """Return the version that the source has by its tag, its directory's name or its history, empty if it has none."""
+    if wanted.type == "git" and repository:
+        if tagged := reader.tagged_version(repository.tag):
+            return str(tagged)
+        with repository.opened():
+            return reader.version_of(repository.describe(commit))
+    if wanted.type == "folder" and shutil.which("git"):
+        done = run_git(folder, "describe", "--tags", "--long", "--match", "*[0-9]*")
+        return reader.version_of(done.stdout.strip()) if done.returncode == 0 else ""
+    told = any((folder / name).exists() for name in ("PKG-INFO", ".git_archival.txt"))
+    if wanted.type == "archive" and folder != top and not told:
+        return str(reader.tagged_version(folder.name) or "")
+    return ""
 
 
 def get_source(wanted: Wanted, key: str, cache: Path) -> Found:
     """Get the source as an archive in Ansible's own temporary folder."""
-    commit, description = "", wanted.address
+    commit, description, repository = "", wanted.address, None
     with tempfile.TemporaryDirectory(dir=C.DEFAULT_LOCAL_TMP, prefix="tree-") as temporary:
-        folder = Path(temporary) / "tree"
+        folder = top = Path(temporary) / "tree"
         if wanted.type == "folder":
             folder, paths = list_folder(wanted)
             description = str(folder)
@@ -536,9 +680,24 @@ def get_source(wanted: Wanted, key: str, cache: Path) -> Found:
             raise SourceError("source", str(error)) from error
         except OSError as error:
             raise SourceError("source", f"the source {description} cannot be read: {error}") from error
-        missing = find_missing(wanted, set(paths))
-        unlocked = find_unlocked(wanted, folder)
-    return Found(digest, archive, description, commit, len(paths), os.path.getsize(archive), missing, unlocked)
+        installation = read_installation(wanted, folder, set(paths))
+        installs_source = installation.local or wanted.install_command
+        version = find_version(wanted, folder, top, repository, commit) if installation.scm and installs_source else ""
+    faults = [{"variable": f"django_app_{variable}", "why": why} for variable, why in installation.faults]
+    return Found(
+        digest=digest,
+        archive=archive,
+        description=description,
+        commit=commit,
+        files=len(paths),
+        size=os.path.getsize(archive),
+        missing=[*find_missing(wanted, set(paths)), *installation.missing],
+        unlocked=installation.unlocked,
+        faults=faults,
+        pythons=installation.pythons,
+        installation={name: getattr(installation, name) for name in ("files", "locked", "local", "no_project", "git")},
+        scm={"version": version, "name": installation.name} if version else {},
+    )
 
 
 def get_source_once(wanted: Wanted, key: str, cache: Path) -> Found:
@@ -569,6 +728,10 @@ class ActionModule(ActionBase):
             "variable": "",
             "missing": [],
             "unlocked": [],
+            "faults": [],
+            "installation": {"files": {}, "locked": [], "local": False, "no_project": [], "git": False},
+            "scm": {},
+            "environment": self._digest_environment(task_vars or {}),
             "description": "",
             "run": run,
         }
@@ -587,7 +750,42 @@ class ActionModule(ActionBase):
             return result | nothing | {"error": str(error), "variable": error.variable}
         if found.missing and arguments["refuse"]:
             raise AnsibleActionFail(f"not in the source {found.description}: {', '.join(found.missing)}")
-        return result | nothing | asdict(found)
+        faults = found.faults + self._refuse_python(found.pythons, task_vars or {})
+        if faults and arguments["refuse"]:
+            raise AnsibleActionFail("; ".join(f"{fault['variable']} {fault['why']}" for fault in faults))
+        # An installation command may fetch from git too, and a key is given for nothing else.
+        installation = found.installation | {"git": found.installation["git"] or self._has_key(task_vars or {})}
+        return result | nothing | asdict(found) | {"faults": faults, "installation": installation}
+
+    def _digest_environment(self, variables: Mapping[str, Any]) -> str:
+        """Return a digest of the environment of the build, in which there may be secrets."""
+        try:
+            environment = self._templar.template(variables.get("django_app_build_environment", {}))
+            content = json.dumps(environment, sort_keys=True) if environment else ""
+        except (AnsibleError, TypeError, ValueError):
+            return ""  # preflight says what is wrong with it
+        return hashlib.sha256(content.encode()).hexdigest() if content else ""
+
+    def _has_key(self, variables: Mapping[str, Any]) -> bool:
+        try:
+            return bool(self._templar.template(variables.get("django_app_build_git_key", "")))
+        except AnsibleError:
+            return False
+
+    def _refuse_python(self, pythons: dict[str, str], variables: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Return a fault if the source does not admit the Python that it is installed for; unknown, it is no fault."""
+        facts = variables.get("ansible_facts", {})
+        program = str(self._templar.template(variables.get("django_app_python", "")))
+        if program:
+            version = facts.get("preflight_python", {}).get(program, "")
+        else:
+            stated = self._templar.template(variables.get("django_app_python_version", ""))
+            version = stated or facts.get("python_version", "")
+        refused = reader.refused_pythons(pythons, version) if version else []
+        if not refused:
+            return []
+        why = f"{'; '.join(refused)}, and {program or 'the Python of the host that builds'} is {version}"
+        return [{"variable": "django_app_python", "why": why}]
 
     def _read(self, variables: Mapping[str, Any]) -> tuple[Wanted, str]:
         """Return what the variables ask for, and the deploy key."""
@@ -603,7 +801,11 @@ class ActionModule(ActionBase):
             raise ValueError("django_app_source does not fit django_app_source_type")
         if kind == "folder" or (kind == "archive" and not re.match(r"https?://", source)):
             source = self._loader.path_dwim(source)
-        files = [os.fspath(file["path"]) for file in read("files", list, []) if not file["path"].startswith("/")]
+        files = {
+            os.fspath(file["path"]): str(file["content"])
+            for file in read("files", list, [])
+            if not file["path"].startswith("/")
+        }
         requirements = [str(name) for name in read("requirements", list, [])]
         if kind == "package":
             requirements = [name for name in requirements if name in files]
@@ -612,7 +814,12 @@ class ActionModule(ActionBase):
             source=str(source),
             version=str(read("version", str, "")) if kind == "git" else "",
             archive_checksum=str(read("archive_checksum", str, "")) if kind == "archive" else "",
+            include_ignored=[str(name) for name in read("include_ignored", list, [])] if kind == "folder" else [],
             directory=str(read("directory", str, "")),
+            extras=[str(name) for name in read("extras", list, [])],
+            groups=[str(name) for name in read("dependency_groups", list, [])],
+            install_project=read("install_project", bool, False),
+            install_command=bool(read("install_command", list, [])),
             requirements=requirements if not read("install_command", list, []) else [],
             manage=[str(word) for word in read("manage", list, [])],
             files=files,

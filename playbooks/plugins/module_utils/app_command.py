@@ -89,7 +89,7 @@ class AppCommand:
                       overrides for management commands
     timeout           seconds after which systemd ends it, 0 for none
     umask             of the files that it makes
-    low_priority      whether everything else on the host goes before it
+    nice              niceness, with the lowest priority of its class on disks; None: that of services
     properties        further properties of the unit, as "BindReadOnlyPaths=/a:/b"
     """
 
@@ -102,7 +102,7 @@ class AppCommand:
     environment_files: Sequence[str] | None = None
     timeout: int = 0
     umask: str = "0027"
-    low_priority: bool = False
+    nice: int | None = None
     properties: Sequence[str] = ()
 
     @property
@@ -141,8 +141,8 @@ class AppCommand:
             properties.append(f"StateDirectory={self.app}")
         if self.timeout:
             properties += [f"RuntimeMaxSec={self.timeout}", "TimeoutStopSec=10"]
-        if self.low_priority:
-            properties += ["Nice=19", "IOSchedulingClass=idle"]
+        if self.nice is not None:
+            properties += [f"Nice={self.nice}", "IOSchedulingClass=best-effort", "IOSchedulingPriority=7"]
         return [
             *("systemd-run", "--quiet", "--collect", "--wait", "--pipe"),
             f"--uid={user}",

@@ -27,8 +27,7 @@ def smaller(text: bytes, packed: bytes) -> bytes:
 def compress(text: bytes) -> dict[str, bytes]:
     """Return what a file is compressed, by the ending of its name."""
     level = "--quality=11" if len(text) <= LARGE else "--quality=9"
-    # After everything else on the host, as the rest of a build.
-    command = ["nice", "-n", "19", "brotli", level, "--stdout", "-"]
+    command = ["brotli", level, "--stdout", "-"]
     brotli = subprocess.run(command, input=text, capture_output=True, check=True).stdout
     return {".gz": smaller(text, gzip.compress(text, 9, mtime=0)), ".br": smaller(text, brotli)}
 

@@ -11,7 +11,8 @@
 - `preflight_clock`: the seconds since 1970;
 - `preflight_user`: the number of the user who asked, 0 for root;
 - `preflight_login`: the `user` who has logged in, and `has_key`, whether sshd would find a key or an authority for that
-  user; empty on a host without sshd, which is not reached by it and needs none.
+  user; empty on a host without sshd, which is not reached by it and needs none;
+- `preflight_python`: the version of each Python in the list `pythons`, by path, empty for one that cannot be run.
 """
 
 from __future__ import annotations
@@ -99,10 +100,23 @@ def login(sshd: str | None) -> dict[str, object]:
     return {"user": user, "has_key": has_key(settings, user, pwd.getpwnam(user).pw_dir)}
 
 
+def python_version(path: str) -> str:
+    """Return the version of a Python, empty if it cannot be run."""
+    question = [path, "-I", "-c", "import platform; print(platform.python_version())"]
+    try:
+        return subprocess.run(question, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"gather_subset": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True
+        argument_spec={
+            "gather_subset": {"type": "list", "elements": "str", "default": []},
+            "pythons": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
     )
     subset = module.params["gather_subset"]
     hardware = LinuxHardware(module)
@@ -117,6 +131,7 @@ def main() -> None:
             "preflight_clock": time.time(),
             "preflight_user": os.geteuid(),
             "preflight_login": login(module.get_bin_path("sshd")),
+            "preflight_python": {path: python_version(path) for path in module.params["pythons"]},
         },
     )
 

@@ -10,19 +10,25 @@ import hashlib
 import json
 import os
 import platform
+import pwd
 import re
 import shutil
+import signal
+import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-from ansible.module_utils.app_command import SYSTEM_PATH, AppCommand, Result, environment_lines
+from ansible.module_utils.app_command import RUNTIME_FOLDER, SYSTEM_PATH, AppCommand, Result, environment_lines
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.precompress import precompress
 from ansible.module_utils.release_store import (
+    MARKER,
     LockedError,
     deploy_lock,
     is_complete,
@@ -54,23 +60,30 @@ options:
   uv: {description: The folder of uv., type: path, required: true}
   uv_lock: {description: The lock to install uv from., type: str, required: true}
   environment: {description: Environment of what installs packages., type: dict, required: true}
+  build_environment: {description: "The operator's own part of it, which may have secrets.", type: dict, default: {}}
+  credentials:
+    description: "Servers that ask for a user and a password, as C(django_app_build_credentials)."
+    type: list
+    elements: dict
+    default: []
+  git_key: {description: Private key for git dependencies by ssh., type: str, default: ""}
+  nice: {description: Niceness of the build., type: int, default: 10}
+  timeout: {description: Seconds that the build may take., type: int, default: 3600}
+  installation: {description: "What release_source has read in the requirement files.", type: dict, required: true}
+  scm: {description: "The project's version by git and its name, or nothing.", type: dict, default: {}}
   settings: {description: What the release is built from beside the source., type: dict, required: true}
 author: Slipway contributors
 """
 
-LOCAL_REQUIREMENT = re.compile(r"^\s*(-e\b|--editable\b|\.|/|file:)|@\s*file:|^[^#]*@\s*\.")
-INCLUDE = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+PYTHON = "/usr/bin/python3"
+LEAST_MASKED = 4  # characters below which a value is no secret
+# Every file of the source may be read by the application, and nothing of it may be more than that to others.
+READABLE, EXECUTABLE, HARMFUL = 0o444, 0o111, 0o7022
+SHOWN_CHANGES = 3
 
 
 class BuildError(Exception):
     """A step that failed, in words for the operator."""
-
-
-def is_locked(text: str) -> bool:
-    """Tell whether each requirement in the text of a requirements file comes with a hash."""
-    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
-    requirements = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "-"))]
-    return bool(requirements) and all("--hash=" in line for line in requirements)
 
 
 class Build:
@@ -86,41 +99,132 @@ class Build:
         self.source = os.path.join(self.release, "src")
         self.project = os.path.normpath(os.path.join(self.source, self.settings["directory"]))
         self.uv = os.path.join(parameters["uv"], "bin/uv")
+        self.python: str = self.settings["python"] or PYTHON
+        self.installation: dict[str, Any] = parameters["installation"]
+        self.own_environment: dict[str, str] = parameters["build_environment"]
         self.environment = {
             **{
                 name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_", "VIRTUAL_ENV"))
             },
             **parameters["environment"],
+            **self.own_environment,
         }
+        self.deadline = time.monotonic() + parameters["timeout"]
         self.done: list[str] = []
         self.hooks: list[dict[str, Any]] = []
 
     # Commands
 
     def call(self, step: str, argv: list[str], directory: str = "/", **environment: str) -> str:
-        """Run a command of the build as root, after everything else on the host, and return what it wrote."""
-        done = subprocess.run(
-            ["nice", "-n", "19", "ionice", "-c", "3", *argv],
+        """Run a command of the build as root, and return what it wrote."""
+        # The module may run with a niceness of its own, to which nice adds.
+        niceness = self.module.params["nice"] - os.getpriority(os.PRIO_PROCESS, 0)
+        with subprocess.Popen(
+            ["nice", "-n", str(niceness), "ionice", "-c", "2", "-n", "7", *argv],
             cwd=directory,
-            env={**self.environment, **environment},
+            # What the operator sets wins.
+            env={**self.environment, **environment, **self.own_environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            check=False,
             text=True,
             errors="replace",
-        )
-        if done.returncode:
-            raise BuildError(Result(argv, done.returncode, done.stdout, "", 0).explain(step))
-        return done.stdout
+            start_new_session=True,
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=max(self.deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                output, _ = process.communicate()
+                raise BuildError(self.explain_timeout(step, argv, output)) from None
+        if process.returncode:
+            raise BuildError(self.mask(Result(argv, process.returncode, output, "", 0).explain(step)))
+        return output
 
-    def run(self, step: str, command: list[str], **options: Any) -> Result:
+    def run(self, step: str, command: list[str], timeout: int = 0, **options: Any) -> Result:
         """Run a command of the application."""
-        words = AppCommand(app=self.app, release=self.release, command=command, low_priority=True, **options)
+        left = max(int(self.deadline - time.monotonic()), 1)
+        words = AppCommand(
+            app=self.app,
+            release=self.release,
+            command=command,
+            nice=self.module.params["nice"],
+            timeout=min(timeout or left, left),
+            **options,
+        )
         result = words.run()
+        if result.timed_out and (not timeout or timeout > left):
+            raise BuildError(self.explain_timeout(step, command, result.output))
         if not result.succeeded:
-            raise BuildError(result.explain(step))
+            raise BuildError(self.mask(result.explain(step)))
         return result
+
+    def explain_timeout(self, step: str, argv: list[str], output: str) -> str:
+        """Say which step the time limit of the build has ended, and what to change."""
+        limit = self.module.params["timeout"]
+        said = self.mask(Result(argv, 1, output, "", 0, limit, timed_out=True).explain(step))
+        return (
+            f"The build has reached its time limit of {limit} s: raise django_app_build_timeout, or let the build have "
+            f"more of the processor with a lower django_app_build_nice. {said}"
+        )
+
+    def mask(self, text: str) -> str:
+        """Return a text without the secrets that the build works with."""
+        hooks = [value for hook in self.settings["hooks"] for value in (hook.get("environment") or {}).values()]
+        passwords = [str(entry["password"]) for entry in self.module.params["credentials"]]
+        secrets = {*map(str, self.own_environment.values()), *map(str, hooks), *passwords}
+        for value in [*secrets, *self.module.params["environment"].values()]:
+            with contextlib.suppress(ValueError):
+                found = urlsplit(value)
+                secrets |= {word for word in (found.password or found.username,) if word}
+        secrets |= {quote(secret, safe="") for secret in secrets}
+        for secret in sorted(secrets, key=len, reverse=True):
+            if len(secret) >= LEAST_MASKED:
+                text = text.replace(secret, "***")
+        return text
+
+    @contextlib.contextmanager
+    def credentials(self) -> Iterator[None]:
+        """Have the credentials and the key in files of root's alone, and name these in the environment."""
+        entries, key = self.module.params["credentials"], self.module.params["git_key"].strip()
+        if not entries and not key:
+            yield
+            return
+        with tempfile.TemporaryDirectory(dir=RUNTIME_FOLDER, prefix=f"{self.app}-build-") as folder:
+            added: dict[str, str] = {}
+            if entries:
+                hosts = [(str(entry["host"]), str(entry["user"]), str(entry["password"])) for entry in entries]
+                added["NETRC"] = write_secret(
+                    f"{folder}/netrc",
+                    "".join(
+                        f"machine {host.partition(':')[0]} login {user} password {word}\n" for host, user, word in hosts
+                    ),
+                )
+                store = write_secret(
+                    f"{folder}/git-credentials",
+                    "".join(
+                        f"{scheme}://{quote(user, safe='')}:{quote(word, safe='')}@{host}\n"
+                        for host, user, word in hosts
+                        for scheme in ("https", "http")
+                    ),
+                )
+                count = int(self.environment.get("GIT_CONFIG_COUNT", "0"))
+                added |= {
+                    "GIT_CONFIG_COUNT": str(count + 1),
+                    f"GIT_CONFIG_KEY_{count}": "credential.helper",
+                    f"GIT_CONFIG_VALUE_{count}": f"store --file={store}",
+                }
+            if key:
+                file = write_secret(f"{folder}/key", f"{key}\n")
+                added["GIT_SSH_COMMAND"] = (
+                    f"ssh -i '{file}' -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
+                )
+            before, self.environment = self.environment, self.environment | added
+            try:
+                yield
+            finally:
+                self.environment = before
 
     # Steps
 
@@ -128,7 +232,8 @@ class Build:
         """Do all of it."""
         self.clear()
         self.unpack()
-        venv = self.make_venv()
+        with self.credentials():
+            venv = self.make_venv()
         os.symlink(os.path.relpath(venv, self.release), os.path.join(self.release, "venv"))
         self.check_gunicorn()
         self.compile_source()
@@ -140,7 +245,7 @@ class Build:
             # What the operator wants to be run is run for a release that can be loaded.
             if checks:
                 self.run("check", checks)
-            self.run_hooks("before_collectstatic")
+            self.run_hooks("before_collectstatic", static)
             checks = []
         # Each takes about as long as loading the application does: both at once.
         with ThreadPoolExecutor() as pool:
@@ -148,7 +253,7 @@ class Build:
             steps += [pool.submit(self.collect_static, static)] if collects else []
         for step in steps:
             step.result()
-        self.run_hooks("after_collectstatic")
+        self.run_hooks("after_collectstatic", static)
         precompress(static, os.path.join(self.folder, "current/static"))
         write_marker(
             self.release,
@@ -158,7 +263,7 @@ class Build:
                 "source": self.module.params["source"],
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "by": self.module.params["by"],
-                "python": platform.python_version(),
+                "python": self.python_version(),
                 "venv": os.path.basename(venv),
                 "directory": self.settings["directory"],
             },
@@ -178,11 +283,7 @@ class Build:
     def unpack(self) -> None:
         """Write the source and the files of the inventory."""
         os.mkdir(self.source, 0o755)
-        with tarfile.open(self.module.params["archive"]) as tar:
-            # The archive is our own: names in it were checked where it was made. Set as an attribute, as Debian 12's
-            # Python may not know the argument.
-            tar.extraction_filter = staticmethod(lambda member, path: member)
-            tar.extractall(self.source)  # noqa: S202 (as said above)
+        extract(self.module.params["archive"], self.source)
         if not os.path.isdir(self.project):
             if self.settings["directory"] and not self.settings["files"]:
                 raise BuildError(f"django_app_directory: the source has no folder {self.settings['directory']}")
@@ -195,8 +296,7 @@ class Build:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as target:
                 target.write(file["content"])
-            shutil.chown(path, file.get("owner") or "root", file.get("group") or "root")
-            os.chmod(path, int(file.get("mode") or "0644", 8))
+            own(path, file)
         os.symlink(os.path.relpath(self.project, self.release), os.path.join(self.release, "project"))
 
     def make_venv(self) -> str:
@@ -211,7 +311,7 @@ class Build:
         os.makedirs(os.path.dirname(folder), mode=0o755, exist_ok=True)
         self.call(
             "create the virtual environment",
-            [self.uv, "venv", "--quiet", "--no-python-downloads", "--python", "/usr/bin/python3", folder],
+            [self.uv, "venv", "--quiet", "--no-python-downloads", "--python", self.python, folder],
         )
         # What the source itself is installed with: it must not be made from what somebody else's build left there.
         if self.settings["install_command"]:
@@ -222,14 +322,43 @@ class Build:
                 VIRTUAL_ENV=folder,
                 PATH=f"{folder}/bin:{os.path.dirname(self.uv)}:{SYSTEM_PATH}",
                 UV_PROJECT_ENVIRONMENT=folder,
+                **self.scm_environment(for_all=True),
             )
         else:
             self.install(folder)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, ".lock"))  # uv leaves it open for all to write
-        write_marker(folder, {"python": platform.python_version()})
+        write_marker(folder, {"python": self.python_version()})
         self.done.append("virtual environment made")
         return folder
+
+    def python_version(self) -> str:
+        """Return the version of the Python that the release runs with."""
+        if self.python == PYTHON:
+            return platform.python_version()
+        question = [self.python, "-I", "-c", "import platform; print(platform.python_version())"]
+        try:
+            return subprocess.run(question, capture_output=True, check=True, text=True, timeout=60).stdout.strip()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BuildError(f"django_app_python: {self.python} cannot be run: {error}") from error
+
+    def scm_environment(self, for_all: bool = False) -> dict[str, str]:
+        """Return what tells a build the version of the project, of which the source has no repository.
+
+        `for_all` adds what would count for every package that is built, and so is for a command that builds no other.
+        """
+        version, name = self.module.params["scm"].get("version", ""), self.module.params["scm"].get("name", "")
+        if not version:
+            return {}
+        own_name = re.sub(r"[-_.]+", "_", name).upper()
+        variables = {f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{own_name}": version} if name else {}
+        if for_all:
+            names = (
+                *("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION"),
+                *("POETRY_DYNAMIC_VERSIONING_BYPASS", "UV_DYNAMIC_VERSIONING_BYPASS"),
+            )
+            variables |= dict.fromkeys(names, version)
+        return variables
 
     def find_words(self, venv: str, words: list[str]) -> list[str]:
         """Return a command with its first word looked up as in the new environment."""
@@ -243,58 +372,25 @@ class Build:
     def venv_key(self) -> str:
         """Return a name for the virtual environment by all that it is made of."""
         settings = self.settings
-        files, local = self.requirement_files()
         parts: dict[str, Any] = {
             "uv": self.module.params["uv_lock"],
-            "python": platform.python_version(),
+            "python": [self.python, self.python_version()],
             "requirements": settings["requirements"],
-            "files": files,
+            "files": self.installation["files"],
             "extras": settings["extras"],
             "groups": settings["dependency_groups"],
             "packages": settings["python_packages"],
             "debian": [settings["packages"], settings["build_packages"]],
-            "index": self.environment.get("UV_DEFAULT_INDEX", ""),
+            "environment": [self.module.params["environment"], self.own_environment],
             "command": settings["install_command"],
             "project": settings["install_project"],
         }
-        if settings["install_project"] or settings["install_command"] or local:
-            parts["source"] = [self.module.params["digest"], settings["files"], settings["directory"]]
-        # An environment that the static files are collected into is no other release's.
-        if self.module.params["force"] or settings["static_root"].startswith("venv/"):
+        # An environment with the source in it may lead to the folder of the release; one that the static files are
+        # collected into is no other release's.
+        installs_source = settings["install_project"] or settings["install_command"] or self.installation["local"]
+        if self.module.params["force"] or installs_source or settings["static_root"].startswith("venv/"):
             parts["release"] = self.module.params["id"]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-    def requirement_files(self) -> tuple[dict[str, str], bool]:
-        """Return what is in the requirement files and in those that they name, and whether they install the source."""
-        if self.settings["install_command"]:
-            return {}, True
-        contents: dict[str, str] = {}
-        local = any(LOCAL_REQUIREMENT.search(text) for text in self.settings["python_packages"])
-        waiting = [os.path.normpath(name) for name in self.settings["requirements"]]
-        while waiting:
-            name = waiting.pop()
-            if name in contents:
-                continue
-            try:
-                with open(os.path.join(self.project, name), errors="replace") as file:
-                    contents[name] = file.read()
-            except OSError as error:
-                raise BuildError(f"django_app_requirements: {name} cannot be read: {error.strerror}") from error
-            if name.endswith(".toml") or name.endswith(".lock"):
-                text = contents[name]
-                local = local or bool(
-                    re.search(r"\bpath\s*=|\beditable\s*=|\bdirectory\s*=|^dynamic\b", text, re.MULTILINE)
-                )
-                local = local or "file:" in text
-                beside = os.path.join(os.path.dirname(name), "pyproject.toml")
-                if name.endswith("uv.lock") and os.path.exists(os.path.join(self.project, beside)):
-                    waiting.append(beside)
-                continue
-            for line in contents[name].splitlines():
-                if included := INCLUDE.match(line):
-                    waiting.append(os.path.normpath(os.path.join(os.path.dirname(name), included[1])))
-                local = local or bool(LOCAL_REQUIREMENT.search(line))
-        return contents, local
 
     def install_uv(self) -> None:
         """Have uv on the host, held to its hash."""
@@ -320,58 +416,86 @@ class Build:
         if settings["static_root"].startswith("venv/"):
             options.append("--link-mode=copy")  # the application writes there for a while, and not into uv's cache
         with tempfile.TemporaryDirectory() as temporary:
-            locked, others, pylocks = [], [], []
+            locked, others, pylocks, sources = [], [], [], []
             for name in settings["requirements"]:
                 base = os.path.basename(name)
                 if base == "uv.lock":
-                    locked.append(self.export_lock(name, temporary))
+                    exported, unhashed = self.export_lock(name, temporary)
+                    locked.append(exported)
+                    sources.append((os.path.join(self.project, os.path.dirname(name)), unhashed))
                 elif base.endswith(".toml") and base.startswith("pylock"):
                     pylocks.append(name)
                 elif base.endswith(".toml"):
                     others += self.pyproject_options(name)
+                elif os.path.normpath(name) in self.installation["locked"]:
+                    locked.append(name)
                 else:
-                    with open(os.path.join(self.project, name), errors="replace") as file:
-                        text = file.read()
-                    (locked if is_locked(text) else others).append(name)
+                    others += ["-r", name]
             for name in pylocks:
                 self.call(f"install {name}", [self.uv, "pip", "install", *options, "--requirement", name], self.project)
             for name in locked:
                 words = [self.uv, "pip", "install", *options, "--require-hashes", "--requirement", name]
                 self.call(f"install {os.path.basename(name)}", words, self.project)
-            rest: list[str] = []
-            for name in others:
-                rest += (
-                    [name] if name.startswith("--") or (rest and rest[-1] in ("--extra", "--group")) else ["-r", name]
-                )
-            rest += settings["python_packages"]
+            # What a lock takes from the source or from git has no hash; what it needs is in the lock too.
+            for folder, name in sources:
+                if os.path.getsize(name):
+                    words = [self.uv, "pip", "install", *options, "--no-deps", "--requirement", name]
+                    self.call(f"install {os.path.basename(name)}", words, folder, **self.scm_environment(for_all=True))
+            held = [word for name in locked for word in ("--constraint", name)]
+            rest = [*others, *settings["python_packages"]]
             if settings["install_project"]:
-                extras = ",".join(settings["extras"])
-                rest.append(f"{self.project}[{extras}]" if extras else self.project)
+                rest += self.install_project(options)
             if rest:
-                held = [word for name in locked for word in ("--constraint", name)]
-                self.call("install packages", [self.uv, "pip", "install", *options, *held, *rest], self.project)
+                words = [self.uv, "pip", "install", *options, *held, *rest]
+                self.call("install packages", words, self.project, **self.scm_environment())
+
+    def install_project(self, options: list[str]) -> list[str]:
+        """Install the project itself where it must be apart, and return what is still to be installed of it."""
+        extras = ",".join(self.settings["extras"])
+        project = f"{self.project}[{extras}]" if extras else self.project
+        alone = self.settings["require_hashes"]
+        name = self.module.params["scm"].get("name", "")
+        if not alone and not name:
+            return [project]
+        # Alone, as its packages must all have come from a lock, or as the version told is that of no other package.
+        words = [self.uv, "pip", "install", *options, "--no-deps", self.project]
+        self.call("install the project", words, self.project, **self.scm_environment(for_all=True))
+        return [] if alone else [f"{name}[{extras}]" if extras else name]
 
     def pyproject_options(self, name: str) -> list[str]:
         """Return the words that make uv install the dependencies of a pyproject.toml with its extras and groups."""
-        words = [name]
-        for extra in self.settings["extras"]:
-            words += ["--extra", extra]
+        words = []
+        if os.path.normpath(name) not in self.installation["no_project"]:
+            words += ["-r", name]
+            for extra in self.settings["extras"]:
+                words += ["--extra", extra]
         for group in self.settings["dependency_groups"]:
             words += ["--group", f"{name}:{group}"]
         return words
 
-    def export_lock(self, name: str, temporary: str) -> str:
-        """Return a list of requirements with hashes made of a uv.lock, which the usual index can serve."""
-        target = os.path.join(temporary, "uv.lock.txt")
+    def export_lock(self, name: str, temporary: str) -> tuple[str, str]:
+        """Return two lists of requirements made of a uv.lock, in files.
+
+        The first has hashes, and the usual index can serve it. The second is of what comes from the source or from git,
+        with paths from the folder of the lock.
+        """
+        folder = os.path.join(self.project, os.path.dirname(name))
         words = [self.uv, "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-header"]
-        words += ["--no-python-downloads", "--python", "/usr/bin/python3", "--format", "requirements-txt"]
+        # An editable one would lead to the source, which is another's when the environment is used again.
+        words += ["--no-editable", "--no-annotate", "--no-python-downloads", "--python", self.python]
         for extra in self.settings["extras"]:
             words += ["--extra", extra]
         for group in self.settings["dependency_groups"]:
             words += ["--group", group]
-        folder = os.path.join(self.project, os.path.dirname(name))
-        self.call(f"read {name}", [*words, "--output-file", target], folder)
-        return target
+        text = self.call(
+            f"read {name}", [*words, "--format", "requirements-txt"], folder, **self.scm_environment(for_all=True)
+        )
+        entries = [line.strip() for line in re.sub(r"\\\n\s*", "", text).splitlines() if line.strip()]
+        targets = os.path.join(temporary, "uv.lock.txt"), os.path.join(temporary, "uv.lock-sources.txt")
+        for target, hashed in zip(targets, (True, False), strict=True):
+            with open(target, "w") as file:
+                file.writelines(f"{line}\n" for line in entries if (" --hash=" in line) is hashed)
+        return targets
 
     def check_gunicorn(self) -> None:
         """Refuse a release that no web server can run."""
@@ -434,41 +558,124 @@ class Build:
             self.run("collectstatic", command, umask="0022")
 
     @contextlib.contextmanager
-    def writable(self, folder: str) -> Iterator[None]:
-        """Give a folder with all that is in it to the application, and then back to root."""
-        give(folder, self.app)
+    def writable(self, *folders: str) -> Iterator[None]:
+        """Give folders with all that is in them to the application, and then back to root.
+
+        The files of the inventory stay whose they are.
+        """
+        kept = {os.path.join(self.project, file["path"]): file for file in self.settings["files"]}
+        for folder in folders:
+            give(folder, self.app, kept)
         try:
             yield
         finally:
-            give(folder, "root")
+            for folder in folders:
+                take(folder)
+            for path, file in kept.items():
+                if os.path.isfile(path) and not os.path.islink(path):
+                    own(path, file)
 
-    def run_hooks(self, when: str) -> None:
-        """Run the hooks of this moment."""
-        for hook in self.settings["hooks"]:
-            if hook["when"] == when:
+    def run_hooks(self, when: str, static: str) -> None:
+        """Run the hooks of this moment, which may write into the source and the folder of static files."""
+        hooks = [hook for hook in self.settings["hooks"] if hook["when"] == when]
+        if not hooks:
+            return
+        with self.writable(self.source, static):
+            for hook in hooks:
                 result = self.run(
                     f"hook {hook['name']} ({when})",
                     hook["command"],
                     directory=hook.get("directory") or None,
                     user=hook.get("user") or None,
-                    environment=hook.get("environment") or {},
+                    environment=self.own_environment | (hook.get("environment") or {}),
                     timeout=hook.get("timeout") or 3600,
                     umask="0022",
                 )
                 self.hooks.append({"name": hook["name"], "seconds": round(result.seconds, 1)})
 
 
-def give(folder: str, owner: str) -> None:
-    """Make `owner` the owner of a folder and of all that is in it; links are not followed."""
-    shutil.chown(folder, owner, owner)
+def extract(archive: str, folder: str) -> None:
+    """Unpack the archive of a source, files and links alone and nothing outside of the folder.
+
+    Links may lead elsewhere, as they may in the source; nothing is written through one.
+    """
+    links: set[str] = set()
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            for member in members:
+                name, parts = os.path.normpath(member.name), member.name.split("/")
+                parents = {"/".join(parts[:count]) for count in range(1, len(parts) + 1)}
+                if os.path.isabs(name) or ".." in parts or parents & links or not (member.isreg() or member.issym()):
+                    raise BuildError(f"the archive of the source has a member that cannot be unpacked: {member.name}")
+                if member.issym():
+                    links.add(name)
+            # Debian 12's Python may not have the filter.
+            checked = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extraction_filter = staticmethod(
+                lambda member, path: member if member.issym() else checked(member, path)
+            )
+            tar.extractall(folder, members)  # noqa: S202 (each member is checked above)
+    except tarfile.TarError as error:
+        raise BuildError(f"the archive of the source cannot be unpacked: {error}") from error
+
+
+def own(path: str, file: dict[str, Any]) -> None:
+    """Give a file of the inventory its owner, group and mode."""
+    shutil.chown(path, file.get("owner") or "root", file.get("group") or "root")
+    os.chmod(path, int(file.get("mode") or "0644", 8))
+
+
+def write_secret(path: str, content: str) -> str:
+    """Write a new file that only its owner can read, and return its path."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+    return path
+
+
+def give(folder: str, owner: str, kept: Collection[str] = ()) -> None:
+    """Make `owner` the owner of a folder and of all that is in it but `kept`; links are not followed."""
+    user = pwd.getpwnam(owner)
+    # From the bottom, each folder after what is in it: nobody can put a link in the way yet.
+    for top, folders, files in os.walk(folder, topdown=False):
+        for path in (os.path.join(top, name) for name in folders + files):
+            if path not in kept:
+                os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    os.chown(folder, user.pw_uid, user.pw_gid, follow_symlinks=False)
+
+
+def take(folder: str) -> None:
+    """Make root the owner of a folder and of all that is in it, for all to read and for root alone to write.
+
+    From the top, each folder before what is in it is looked at: nobody can put a link in the way any more.
+    """
+    os.chown(folder, 0, 0, follow_symlinks=False)
+    os.chmod(folder, READABLE | EXECUTABLE | stat.S_IWUSR)
     for top, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = os.path.join(top, name)
-            if os.path.islink(path):
+        for path in (os.path.join(top, name) for name in folders + files):
+            os.chown(path, 0, 0, follow_symlinks=False)
+            found = os.lstat(path)
+            if stat.S_ISLNK(found.st_mode):
                 continue
-            shutil.chown(path, owner, owner)
-            if owner == "root":
-                os.chmod(path, 0o755 if name in folders else 0o644)
+            executable = EXECUTABLE if stat.S_ISDIR(found.st_mode) or found.st_mode & EXECUTABLE else 0
+            wanted = (stat.S_IMODE(found.st_mode) | READABLE | executable) & ~HARMFUL
+            if wanted != stat.S_IMODE(found.st_mode):
+                os.chmod(path, wanted)
+
+
+def changed_since_built(release: str) -> list[str]:
+    """Return the files of a complete release's source that have been changed since, by the time of their change."""
+    try:
+        completed = os.stat(os.path.join(release, MARKER)).st_ctime
+    except FileNotFoundError:
+        return []
+    source, static = os.path.join(release, "src"), os.path.realpath(os.path.join(release, "static"))
+    changed = []
+    for top, folders, files in os.walk(source):
+        folders[:] = [name for name in folders if name != "__pycache__" and os.path.join(top, name) != static]
+        paths = (os.path.join(top, name) for name in files)
+        changed += [os.path.relpath(path, source) for path in paths if os.lstat(path).st_ctime > completed]
+    return sorted(changed)
 
 
 def main() -> None:
@@ -486,6 +693,13 @@ def main() -> None:
             "uv": {"type": "path", "required": True},
             "uv_lock": {"type": "str", "required": True},
             "environment": {"type": "dict", "required": True},
+            "build_environment": {"type": "dict", "default": {}},
+            "credentials": {"type": "list", "elements": "dict", "default": []},
+            "git_key": {"type": "str", "default": "", "no_log": False},
+            "nice": {"type": "int", "default": 10},
+            "timeout": {"type": "int", "default": 3600},
+            "installation": {"type": "dict", "required": True},
+            "scm": {"type": "dict", "default": {}},
             "settings": {"type": "dict", "required": True},
         },
         supports_check_mode=True,
@@ -497,6 +711,12 @@ def main() -> None:
     current = complete and leads_to(link, build.release)
     if current or module.check_mode or (not complete and not module.params["archive"]):
         static = unite(build.folder, build.release, dry=module.check_mode) if current else []
+        if edited := changed_since_built(build.release) if complete else []:
+            shown = ", ".join(edited[:SHOWN_CHANGES]) + (", ..." if len(edited) > SHOWN_CHANGES else "")
+            module.warn(
+                f"{len(edited)} files of the release {module.params['id']} were changed on the host after it was "
+                f"built: {shown}. Deploy once with django_app_force: true for a release without these changes"
+            )
         module.exit_json(changed=not current or bool(static), complete=complete, marker=read_marker(build.release))
     try:
         with deploy_lock(build.folder):
