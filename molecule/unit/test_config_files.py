@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import json
 import os
 import pwd
 import subprocess
@@ -21,10 +22,15 @@ files = load_plugin("playbooks/plugins/modules/config_files.py")
 action = load_plugin("playbooks/plugins/action/config_files.py")
 
 
+def mine() -> dict[str, str]:
+    """Return the owner and the group of what this process makes."""
+    return {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+
+
 @pytest.fixture
 def wanted(tmp_path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Return what is wanted, and is there: a folder, files in it, and of folders like it that one alone."""
-    me = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name, "mode": None}
+    me = {**mine(), "mode": None}
     folder = tmp_path / "it's $HOME/worker-a"
     folder.mkdir(parents=True, mode=0o755)
     entries = []
@@ -190,3 +196,19 @@ def test_override_changes_a_part(variables_for: Callable[..., dict[str, Any]], t
     mine = plugin._render(file, variables, str(own))["content"]
     assert "# mine slipway" in mine and "# mine" not in shipped
     assert mine.replace("# mine slipway\n", "") == shipped
+
+
+def test_folders_can_be_entered_whatever_the_umask_of_the_login_is(
+    tmp_path: Path, run_playbook: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    tasks = [{"config_files": {"folders": [{"path": str(tmp_path / "etc/new/deep"), **mine()}]}}]
+    play = [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]
+    (tmp_path / "write.yml").write_text(json.dumps(play), encoding="utf-8")
+    umask = os.umask(0o077)
+    try:
+        done = run_playbook("write.yml")
+    finally:
+        os.umask(umask)
+    assert done.returncode == 0, done.stdout
+    modes = {name: oct((tmp_path / name).stat().st_mode)[-3:] for name in ("etc", "etc/new", "etc/new/deep")}
+    assert set(modes.values()) == {"755"}, modes

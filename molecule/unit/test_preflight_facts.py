@@ -60,5 +60,21 @@ def test_key_of_who_logs_in_is_looked_for_where_sshd_looks(tmp_path: Path, setti
     assert preflight_facts.has_key(said, "ops", str(tmp_path / "ops")) is expected
 
 
+@pytest.mark.parametrize(
+    ("above", "user"),
+    # From the module up to the first process: who runs each.
+    [([0, 0, 1000, 0, 0], 1000), ([0, 0, 0], 0), ([1000, 0], 1000), ([], 0)],
+    ids=["su", "root", "nobody became root", "ended meanwhile"],
+)
+def test_who_has_logged_in_is_known_by_the_processes_above(tmp_path: Path, above: list[int], user: int) -> None:
+    """As su leaves no variable that names the user."""
+    for number, uid in enumerate(above):
+        folder = tmp_path / str(len(above) - number)
+        folder.mkdir()
+        text = f"Name:\tsh\nPPid:\t{len(above) - number - 1}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
+        (folder / "status").write_text(text, encoding="utf-8")
+    assert preflight_facts.login_uid(str(len(above) or 7), tmp_path) == user
+
+
 def test_host_without_sshd_needs_no_key() -> None:
     assert preflight_facts.login(None) == {}

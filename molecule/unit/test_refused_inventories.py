@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from certificates import OperatorFiles
 from conftest import ROOT, load_plugin, run_action
 from wrong_inventories import ROWS, SECRET, TLS, write_source
@@ -222,6 +223,10 @@ def test_missing_collection_is_named() -> None:
             {"ansible_facts": {"preflight_clock": 1.0, "preflight_user": 1000}},
             "answers as the user with the number 1000, who is not root",
         ),
+        (
+            {"ansible_facts": {"preflight_clock": 1.0, "preflight_user": 0, "preflight_path": False}},
+            "the PATH of root has no /usr/sbin",
+        ),
     ],
 )
 def test_host_without_rights_is_a_fault(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], said: str) -> None:
@@ -230,6 +235,44 @@ def test_host_without_rights_is_a_fault(monkeypatch: pytest.MonkeyPatch, answer:
     (fault,) = result["ansible_facts"]["__preflight_faults"]
     assert said in fault["why"] and fault["host"] == "one" and fault["fix"]
     assert not result.get("failed")
+
+
+NO_SUDO = "nice: ‘sudo’: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "fix"),
+    [
+        ({"module_stderr": NO_SUDO, "msg": "x"}, f"cannot become root: {NO_SUDO}", "set ansible_user: root"),
+        ({"module_stderr": "/bin/sh: 1: sudo: not found", "msg": "x"}, "sudo: not found", "ansible_become_method: su"),
+        ({"module_stdout": "sh: 1: doas: not found\r\n", "msg": "x"}, "doas: not found", "ansible_become_method names"),
+        ({"module_stderr": "sudo: sorry, you must have a tty to run sudo"}, "a tty", "ansible_pipelining: false"),
+        ({"module_stderr": "sudo: a password is required"}, "a password is required", "--ask-become-pass"),
+        (AnsibleError("Incorrect su password"), "Incorrect su password", "--ask-become-pass"),
+        (AnsibleError("Missing sudo password"), "Missing sudo password", "--ask-become-pass"),
+        (
+            AnsibleConnectionFailure("Timeout (12s) waiting for privilege escalation prompt: "),
+            "cannot become root: Timeout",
+            "--ask-become-pass",
+        ),
+        (
+            AnsibleConnectionFailure("ops@192.0.2.1: Permission denied (publickey,password)."),
+            "cannot be reached: ops@192.0.2.1: Permission denied",
+            "let ssh reach it",
+        ),
+    ],
+)
+def test_way_to_root_that_fails_is_told_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | AnsibleError, said: str, fix: str
+) -> None:
+    def execute(*_: Any, **__: Any) -> dict[str, Any]:
+        if isinstance(answer, AnsibleError):
+            raise answer
+        return {"failed": True} | answer
+
+    monkeypatch.setattr(host_plugin.ActionModule, "_execute_module", execute)
+    (fault,) = run_action(host_plugin, variables={"inventory_hostname": "one"})["ansible_facts"]["__preflight_faults"]
+    assert said in fault["why"] and fix in fault["fix"], fault
 
 
 @pytest.mark.parametrize(

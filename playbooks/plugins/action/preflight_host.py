@@ -23,6 +23,22 @@ from ansible.plugins.action import ActionBase
 
 FACT = "__preflight_faults"
 SUBSETS = ["min", "virtual"]
+# What sudo, su and doas say when they make nobody root, and what helps.
+RIGHTS = re.compile(r"sudo|password|become|su:|doas|privilege|a tty", re.IGNORECASE)
+FIXES = (
+    (
+        r"sudo\W*: (command )?(not found|No such file)",
+        "install sudo there, or set ansible_user: root, or ansible_become_method: su with root's password "
+        "(--ask-become-pass)",
+    ),
+    (r"(not found|No such file)", "install what ansible_become_method names, or name what is installed there"),
+    (r"a tty", "remove `Defaults requiretty` from /etc/sudoers there, or set ansible_pipelining: false"),
+    (
+        r"password|escalation prompt",
+        "give the right password (--ask-become-pass, or ansible_become_password from the vault), or let the user of "
+        "ssh become root without one",
+    ),
+)
 
 
 def first_line(text: Any) -> str:
@@ -30,6 +46,12 @@ def first_line(text: Any) -> str:
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     kept = [line for line in lines if not re.match(r"(Warning:|\*\*|debug\d|OpenSSH_)", line)]
     return re.sub(r"^(Data could not be sent to remote host .*?\. )?", "", (kept or lines or ["no answer"])[-1])[:300]
+
+
+def fix_of(said: str) -> str:
+    """Return what an operator can do about an error of sudo, su or doas."""
+    fixes = (fix for pattern, fix in FIXES if RIGHTS.search(said) and re.search(pattern, said, re.IGNORECASE))
+    return next(fixes, "let the user of ssh become root there")
 
 
 class ActionModule(ActionBase):
@@ -53,12 +75,20 @@ class ActionModule(ActionBase):
         try:
             facts = self._gather(variables, arguments["pythons"])
         except AnsibleConnectionFailure as error:
-            return result | self._fault(variables, f"cannot be reached: {first_line(error)}", "let ssh reach it")
+            said = first_line(error)
+            if not RIGHTS.search(said) or "denied" in said:
+                return result | self._fault(variables, f"cannot be reached: {said}", "let ssh reach it")
+            return result | self._fault(variables, f"cannot become root: {said}", fix_of(said))
         except AnsibleError as error:
-            return result | self._fault(variables, first_line(error), "let the user of ssh become root there")
+            return result | self._fault(variables, first_line(error), fix_of(first_line(error)))
         if facts["preflight_user"] != 0:
             why = f"answers as the user with the number {facts['preflight_user']}, who is not root"
-            return result | self._fault(variables, why, "set ansible_become: true, or ansible_user: root", facts)
+            fix = "set ansible_become: true or ansible_user: root, and no other ansible_become_user"
+            return result | self._fault(variables, why, fix, facts)
+        if not facts.get("preflight_path", True):
+            why = "the PATH of root has no /usr/sbin, as the way to root keeps that of the user of ssh"
+            fix = "set ansible_become_flags: -l for su, or set PATH in doas.conf (setenv) or sudoers (secure_path)"
+            return result | self._fault(variables, why, fix, facts)
         return result | {"ansible_facts": facts}
 
     def _gather(self, variables: dict[str, Any], pythons: list[str]) -> dict[str, Any]:
@@ -76,9 +106,9 @@ class ActionModule(ActionBase):
     def _ask(self, module: str, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         answer = self._execute_module(module, module_args=arguments, task_vars=variables)
         if answer.get("failed") or "ansible_facts" not in answer:
-            said = first_line(answer.get("module_stderr") or answer.get("msg"))
-            rights = re.search(r"sudo|password|become|su:|doas|privilege", said, re.IGNORECASE)
-            raise AnsibleError(f"{'cannot become root' if rights else 'cannot be asked'}: {said}")
+            # With a terminal of ssh's, errors come where the answer would.
+            said = first_line(answer.get("module_stderr") or answer.get("module_stdout") or answer.get("msg"))
+            raise AnsibleError(f"{'cannot become root' if RIGHTS.search(said) else 'cannot be asked'}: {said}")
         return answer["ansible_facts"]
 
     def _are_stated(self, names: list[str], variables: dict[str, Any]) -> bool:

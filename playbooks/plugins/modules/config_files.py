@@ -146,6 +146,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # The login's umask does not decide who can enter a directory of the site.
+    os.umask(0o022)
     changed, diff = [], []
     written: dict[str, bytes | None] = {}
     for folder in module.params["folders"]:

@@ -96,6 +96,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # The login's umask does not decide who can enter a directory of the site.
+    os.umask(0o022)
     params = module.params
     if params["settle"] is not None:
         left = 0 if module.check_mode else wait_for_old_workers(params["settle"])

@@ -10,6 +10,8 @@
 - `preflight_ports`: who listens on which TCP port, as {"80": ["nginx (pid 123)"]};
 - `preflight_clock`: the seconds since 1970;
 - `preflight_user`: the number of the user who asked, 0 for root;
+- `preflight_path`: whether root's PATH has the system's programs: su without a login and doas keep the user's, which
+  has no /usr/sbin;
 - `preflight_login`: the `user` who has logged in, and `has_key`, whether sshd would find a key or an authority for that
   user; empty on a host without sshd, which is not reached by it and needs none;
 - `preflight_python`: the version of each Python in the list `pythons`, by path, empty for one that cannot be run.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -90,9 +93,23 @@ def has_key(settings: str, user: str, home: str) -> bool:
     return False
 
 
+def login_uid(process: str = "self", processes: Path = Path("/proc")) -> int:
+    """Return the user id of who has logged in: of the nearest ancestor that is not root's, as su names nobody."""
+    while process != "0":
+        try:
+            status = (processes / process / "status").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            break  # it has ended meanwhile
+        found = dict(line.partition(":")[::2] for line in status.splitlines())
+        if uid := int(found["Uid"].split()[0]):
+            return uid
+        process = found["PPid"].strip()
+    return 0
+
+
 def login(sshd: str | None) -> dict[str, object]:
-    """Return who has logged in, as sudo and doas say it, and whether a key would do."""
-    user = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or pwd.getpwuid(os.getuid()).pw_name
+    """Return who has logged in, and whether a key would do."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or pwd.getpwuid(login_uid()).pw_name
     if not sshd:
         return {}
     question = [sshd, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"]
@@ -130,6 +147,7 @@ def main() -> None:
             "preflight_ports": listeners(),
             "preflight_clock": time.time(),
             "preflight_user": os.geteuid(),
+            "preflight_path": shutil.which("runuser") is not None,
             "preflight_login": login(module.get_bin_path("sshd")),
             "preflight_python": {path: python_version(path) for path in module.params["pythons"]},
         },

@@ -307,6 +307,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # The login's umask does not decide who can enter a directory of the site.
+    os.umask(0o022)
     releaser = Releaser(module)
     action = module.params["action"]
     if not os.path.isdir(releaser.folder):
