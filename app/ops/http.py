@@ -114,6 +114,13 @@ def content_security_policy() -> str:
     )
 
 
+# What browsers may do with a page of this site; a page that is made to be embedded says so itself.
+PAGE_HEADERS = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
 class ContentSecurityPolicyMiddleware:
     """Says on each response what its page may load, unless the view said it; tools of others are left as they are."""
 
@@ -126,6 +133,8 @@ class ContentSecurityPolicyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Add the policy."""
         response = self.get_response(request)
+        for name, value in PAGE_HEADERS.items():
+            response.headers.setdefault(name, value)
         # With DEBUG, Django's own page for errors has its styles and scripts in it.
         if not settings.DEBUG and not request.path.startswith(self.EXEMPT):
             response.headers.setdefault("Content-Security-Policy", content_security_policy())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from typing import Any
 import ansible.module_utils
 import pytest
 from conftest import ROOT, load_plugin
+from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
 # Ansible sends these beside a module; here they are found where they lie.
@@ -21,7 +24,24 @@ ROLE = ROOT / "roles/nginx"
 state = load_plugin("playbooks/plugins/modules/nginx_state.py")
 pack = load_plugin("playbooks/plugins/module_utils/precompress.py")
 
+CONFIGURATION = "/etc/slipway/services/web/gunicorn.conf.py"
+LISTENERS = ("/etc/nginx/conf.d/slipway-hosts.conf", "/etc/nginx/snippets/slipway-listen.conf")
+TLS = {"nginx_tls_certificate": "/etc/x.pem", "nginx_tls_key": "/etc/x.key"}
 LIMIT = {"name": "login", "path": "/login/", "rate": "6r/m"}
+
+
+Written = Callable[..., dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def written(variables_for: Callable[..., dict[str, Any]]) -> Written:
+    """Return a function that gives the files of one role by path, rendered with further variables."""
+
+    def texts(name: str, release: str, **extra: Any) -> dict[str, str]:
+        uses = [use for use in USES if use.role.name == name]
+        return {file.path: file.text for use in uses for file in render(use, variables_for(use.role, release, **extra))}
+
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -64,6 +84,39 @@ LIMIT = {"name": "login", "path": "/login/", "rate": "6r/m"}
             "must be for a file that the role writes",
         ),
         ("nginx_template_overrides", {"/etc/nginx/nginx.conf": "/no/such/file"}, "must be files on the control node"),
+        ("nginx_server_names", ["www.example.com", "müller.example"], "xn--mller-kva.example: write that"),
+        ("nginx_server_names", ["www.example.com", "straße.example"], "xn--strae-oqa.example: write that"),
+        ("nginx_server_names", ["www.example.com", "a_b.example"], "refuse an underscore"),
+        ("nginx_server_names", ["*.example.com"], "has wildcards alone"),
+        ("nginx_server_names", ["www.example.com", "*"], "as *.example.com"),
+        ("nginx_server_names", ["www.example.com", "a.*.example.com"], "as *.example.com"),
+        ("nginx_server_names", ["www.example.com", "shop*.example.com"], "as *.example.com"),
+        ("nginx_server_names", ["www.example.com", "WWW.example.com"], "names a host twice"),
+        ("nginx_server_names", ["www.example.com", "[10.0.0.1]"], "no IPv6 address"),
+        ("nginx_server_names", ["www.example.com", "https://www.example.com"], "leave the scheme out"),
+        ("nginx_proxy_timeout", 30, "visitors would get 504"),
+        ("nginx_request_header_size", "16 kB", "must be a size"),
+        ("nginx_request_header_size", "2m", "must be a size"),
+        ("nginx_response_header_size", "1k", "must be a size"),
+        ("nginx_health_port", 443, "must be a port"),
+        ("nginx_health_port", 70000, "must be a port"),
+        ("nginx_health_path", "/he$alth", "must be a path"),
+        ("nginx_health_allowed", ["10.0.0.1/24"], "the network is 10.0.0.0/24"),
+        ("nginx_trusted_headers", ["X Forwarded"], "must be names of headers"),
+        ("nginx_trusted_headers", ["X-Forwarded-For"], "that Nginx says itself"),
+        ("nginx_trusted_headers", ["X-Origin-Secret"], "that Nginx says itself"),
+        ("nginx_trusted_headers", ["X-User", "x-user"], "names a header twice"),
+        ("nginx_media_policies", {"text/html": "frame-ancestors 'self'"}, "a stranger could act for any visitor"),
+        ("nginx_media_policies", {"image/svg+xml": "default-src 'none'"}, "a stranger could act for any visitor"),
+        ("nginx_media_policies", {"image/*": "default-src 'none'"}, "a stranger could act for any visitor"),
+        ("nginx_media_policies", {"text/html": "x-sandbox 'none'"}, "a stranger could act for any visitor"),
+        ("nginx_media_policies", {"text/html": "sandbox allow-same-origin allow-scripts"}, "a stranger could act"),
+        ("nginx_media_policies", {"PDF": "frame-ancestors 'self'"}, "must be for types"),
+        ("nginx_media_policies", {"video/mp4": 'a "b"'}, "must have values without"),
+        ("nginx_own_headers", {"content-security-policy": "x"}, "differs from file to file"),
+        ("nginx_own_headers", {"Referrer-Policy": "x"}, "nginx_security_headers has already"),
+        ("nginx_own_headers", {"Permissions-Policy": "a\\b"}, "must have values without"),
+        ("nginx_redirects", [{"path": '/a"b/', "to": "/"}], "must have paths"),
     ],
     ids=str,
 )
@@ -79,6 +132,172 @@ def test_inventory_that_nginx_could_not_follow_is_refused(
 def test_locations_as_nginx_knows_them(variables_for: Callable[..., dict[str, Any]], path: str) -> None:
     extra = [{"path": path, "config": "return 204;"}]
     assert not inspect_role(ROLE, variables_for(ROLE, "12", nginx_extra_locations=extra, nginx_redirects=[]))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"nginx_server_names": ["example.com", "*.example.com", "xn--mller-kva.example", "[2001:db8::1]", "192.0.2.1"]},
+        {"nginx_upstream_timeout": 120},
+        {"nginx_media_url": "none", "nginx_static_url": "none"},
+        {
+            "nginx_media_policies": {
+                "text/html": "default-src 'none'; sandbox allow-popups",
+                "video/*": "media-src 'self'",
+            }
+        },
+        {"nginx_redirects": [{"path": "/alter pfad/ä;x", "to": "/neuer pfad/"}]},
+        {"nginx_health_port": 80, "nginx_health_path": "/gesund heit/ä"},
+        {"nginx_trusted_headers": ["X-Forwarded-User", "x-forwarded-host"]},
+        {"nginx_upstream_servers": ["app_1.internal:8000", "[fd00::4]:8000"]},
+    ],
+    ids=str,
+)
+def test_inventory_that_nginx_can_follow_is_not_refused(
+    variables_for: Callable[..., dict[str, Any]], variables: dict[str, Any]
+) -> None:
+    assert not inspect_role(ROLE, variables_for(ROLE, "12", **variables))
+
+
+def test_nginx_gives_a_request_longer_than_gunicorn_does(written: Written) -> None:
+    texts = written("nginx", "12", nginx_upstream_timeout=120)
+    assert "proxy_read_timeout 125s;" in texts["/etc/nginx/snippets/slipway-site.conf"]
+    assert "QUIT/125" in texts["/etc/systemd/system/nginx.service.d/slipway.conf"]
+
+
+@pytest.mark.parametrize("ipv6", [True, False])
+@pytest.mark.parametrize("port", [80, 8088])
+def test_host_without_ipv6_has_no_listener_of_it(written: Written, ipv6: bool, port: int) -> None:
+    texts = written("nginx", "13", nginx_ipv6=ipv6, nginx_health_port=port, **TLS)
+    listeners = re.findall(r"listen (\S+);?", "".join(texts[path] for path in LISTENERS))
+    assert {"80", "443"} <= {listener.rstrip(";") for listener in listeners}
+    assert any("::" in listener for listener in listeners) is ipv6
+    assert len([one for one in listeners if "::" in one]) == (len(listeners) // 2 if ipv6 else 0)
+
+
+def test_paths_are_what_nginx_compares(written: Written) -> None:
+    redirects = [{"path": "/caf%C3%A9/a b", "to": "/grün 100%/%20?q=ä"}]
+    health = {"nginx_health_path": "/gesund%20heit/ä?full=1", "nginx_health_port": 80}
+    texts = written("nginx", "12", nginx_redirects=redirects, nginx_denied_locations=["/geheim%C3%A4/"], **health)
+    site = texts["/etc/nginx/snippets/slipway-site.conf"]
+    assert 'location = "/café/a b" {' in site
+    assert "return 301 /gr%C3%BCn%20100%25/%20?q=%C3%A4;" in site
+    assert 'if ($slipway_health = "/gesund heit/ä") {' in site
+    assert 'if ($uri ~ "^/geheimä/") {' in site
+    assert 'location = "/gesund heit/ä" {' in texts["/etc/nginx/snippets/slipway-health.conf"]
+
+
+def test_site_without_uploads_has_no_location_for_them(written: Written) -> None:
+    texts = written("nginx", "12", nginx_media_url="none", nginx_static_url="none")
+    for path, text in texts.items():
+        if path.startswith("/etc/nginx/"):
+            assert "alias /srv" not in text and "location  {" not in text, path
+    closed = texts["/etc/nginx/conf.d/slipway-http.conf"].partition("$slipway_closed")[2].partition("}")[0]
+    assert "()" not in closed and "|)" not in closed and "(|" not in closed
+
+
+def test_what_only_a_proxy_may_say_is_not_passed_on(written: Written) -> None:
+    texts = written("nginx", "12", nginx_trusted_headers=["x-forwarded-user", "X-Forwarded-Host"])
+    told = re.findall(r"proxy_set_header (\S+) (.*);", texts["/etc/nginx/snippets/slipway-forwarded.conf"])
+    names = [name.lower() for name, _ in told]
+    assert len(names) == len(set(names))
+    values = {name.lower(): value for name, value in told}
+    assert values["x-forwarded-user"] == "$slipway_said_x_forwarded_user"
+    assert values["x-forwarded-host"] == "$slipway_said_x_forwarded_host"
+    assert {values[name] for name in ("forwarded", "x-forwarded-port", "remote-user", "x-origin-secret")} == {'""'}
+    assert values["x-real-ip"] == values["x-forwarded-for"] == "$remote_addr"
+
+
+class Worker(SimpleNamespace):
+    """A worker of gunicorn, as far as the configuration looks at it."""
+
+
+def corrected(written: Written, application: Any, **variables: Any) -> Any:
+    """Return an application as gunicorn's configuration has it served."""
+    names = {"gunicorn_forwarded_allow_ips": ["127.0.0.1", "::1", "10.0.0.6", "fd00::/64"], "gunicorn_preload": False}
+    space: dict[str, Any] = {}
+    exec(written("gunicorn", "12", **(names | variables))[CONFIGURATION], space)
+    asgi = variables.get("gunicorn_worker_class") == "asgi"
+    config = SimpleNamespace(proxy_headers=True)
+    worker = Worker(age=1, cfg=SimpleNamespace(workers=99), config=config)
+    setattr(worker, "asgi" if asgi else "wsgi", application)
+    space["post_worker_init"](worker)
+    assert config.proxy_headers is False
+    return worker.asgi if asgi else worker.wsgi
+
+
+SAID = {"HTTP_HOST": "www.example.com", "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_FOR": "203.0.113.9"}
+NGINX = {
+    "REMOTE_ADDR": "203.0.113.9", "wsgi.url_scheme": "https", "SERVER_NAME": "www.example.com", "SERVER_PORT": "443"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread", "gevent"])
+@pytest.mark.parametrize(
+    ("peer", "said", "found"),
+    [
+        ("", {}, NGINX),
+        ("10.0.0.6", {}, NGINX),
+        ("::ffff:10.0.0.6", {}, NGINX),
+        ("fd00::7", {}, NGINX),
+        ("fd00::7", {"HTTP_X_FORWARDED_FOR": "2001:db8::1"}, NGINX | {"REMOTE_ADDR": "2001:db8::1"}),
+        ("", {"HTTP_HOST": "www.example.com:8443"}, NGINX | {"SERVER_PORT": "8443"}),
+        ("", {"HTTP_HOST": "[fd00::1]", "HTTP_X_FORWARDED_PROTO": "http"},
+         NGINX | {"SERVER_NAME": "[fd00::1]", "SERVER_PORT": "80", "wsgi.url_scheme": "http"}),
+        ("", {"HTTP_X_FORWARDED_FOR": "not an address"}, NGINX | {"REMOTE_ADDR": "127.0.0.1"}),
+        ("", {"HTTP_X_FORWARDED_FOR": "1.2.3.4, 203.0.113.9"}, NGINX | {"REMOTE_ADDR": "127.0.0.1"}),
+        # Anybody else is not believed.
+        ("10.0.0.7", {}, {"REMOTE_ADDR": "10.0.0.7", "wsgi.url_scheme": "http", "SERVER_PORT": "8000"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_application_finds_the_same_wherever_nginx_is(
+    written: Written, worker_class: str, peer: str, said: dict[str, str], found: dict[str, str]
+) -> None:
+    seen: dict[str, Any] = {}
+    application = corrected(
+        written, lambda environ, _: seen.update(environ) or [b""], gunicorn_worker_class=worker_class
+    )
+    environ = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http", "SERVER_NAME": "10.0.0.1", "SERVER_PORT": "8000"}
+    assert list(application(environ | SAID | said, None)) == [b""]
+    assert {name: seen[name] for name in found} == found
+
+
+def test_application_may_be_left_with_what_gunicorn_sees(written: Written) -> None:
+    seen: dict[str, Any] = {}
+    application = corrected(written, lambda environ, _: seen.update(environ) or [], gunicorn_visitor_address=False)
+    application({"REMOTE_ADDR": "10.0.0.6", "wsgi.url_scheme": "http"} | SAID, None)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("10.0.0.6", "https")
+
+
+class Asgi:
+    """An ASGI application that keeps the scope of each request."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Keep the scope, and answer nothing."""
+        self.scopes.append(scope)
+
+
+@pytest.mark.parametrize("worker_class", ["asgi", "uvicorn_worker.UvicornWorker"])
+@pytest.mark.parametrize("plain", [False, True])
+def test_asgi_application_finds_the_same(written: Written, worker_class: str, plain: bool) -> None:
+    kept = Asgi()
+    application = corrected(
+        written, (lambda *words: kept(*words)) if plain else kept, gunicorn_worker_class=worker_class
+    )
+    # uvicorn looks at this to tell which version of ASGI it is.
+    assert asyncio.iscoroutinefunction(application) is not plain
+    headers = [(b"host", b"www.example.com"), (b"x-forwarded-proto", b"https"), (b"x-forwarded-for", b"203.0.113.9")]
+    for kind, client in (("http", None), ("http", ("10.0.0.6", 1)), ("websocket", None), ("http", ("10.0.0.7", 1))):
+        scope = {"type": kind, "scheme": kind[:4], "client": client, "server": None, "headers": headers}
+        asyncio.run(application(scope, None, None))
+    asyncio.run(application({"type": "lifespan"}, None, None))
+    http = ("https", ("203.0.113.9", 0), ("www.example.com", 443))
+    found = [(scope.get("scheme"), scope.get("client"), scope.get("server")) for scope in kept.scopes]
+    assert found == [http, http, ("wss", *http[1:]), ("http", ("10.0.0.7", 1), None), (None, None, None)]
 
 
 def say(monkeypatch: pytest.MonkeyPatch, folder: Path, **arguments: Any) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def ports_of(read: Reader, kinds: list[str]) -> dict[str, int]:
         if read("topology_tls", False):
             ports["Nginx HTTPS"] = read("nginx_tls_port", 0)
         ports["Nginx status"] = read("nginx_status_port", 0)
+        if read("nginx_health_port", 0) != ports["Nginx HTTP"]:
+            ports["Nginx health checks"] = read("nginx_health_port", 0)
     return {service: port for service, port in ports.items() if port}
 
 

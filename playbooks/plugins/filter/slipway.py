@@ -158,5 +158,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        functions = (scram_sha256, environment_file, exec_words, pgpass_field, unit_settings, url_quote, kept_in)
+        functions = (
+            *(scram_sha256, environment_file, exec_words, pgpass_field, unit_settings, url_quote, kept_in),
+            soft_limit_faults,
+        )
         return {function.__name__: function for function in functions}

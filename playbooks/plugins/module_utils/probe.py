@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 import time
 from typing import Any
+from urllib.parse import quote
 
 # For the argument_spec of a module that takes probes.
 PROBES = {
@@ -19,8 +21,15 @@ PROBES = {
         "contains": {"type": "str", "default": ""},
     },
 }
+# What may stand in a request as it is, the percent sign of an escape included; filter/urls.py is on the control node.
+KEPT = "/%:@!$&'()*+,;=~?[]"
 BODY_LINES = 5
 BODY_BYTES = 2**20
+
+
+def encoded(path: str) -> str:
+    """Return a path as a request can hold it: what is not ASCII, blanks and lone percent signs are percent-encoded."""
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", path), safe=KEPT)
 
 
 class Server:
@@ -66,7 +75,7 @@ class Server:
             connection.sock = context.wrap_socket(plain, server_hostname=self.host.partition(":")[0])
         headers = {"Host": self.host, "X-Forwarded-Proto": self.proto, "User-Agent": "slipway", "Connection": "close"}
         try:
-            connection.request("GET", path, headers=headers)
+            connection.request("GET", encoded(path), headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read(BODY_BYTES).decode(errors="replace")
         finally:
@@ -83,7 +92,7 @@ def fault_of(server: Server, probe: dict[str, Any]) -> str:
     asked = f"GET {probe['path']} (Host {server.host}, X-Forwarded-Proto {server.proto})"
     try:
         status, body = server.get(probe["path"])
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a Host that no header can hold
         reason = "no answer" if isinstance(error, TimeoutError) else f"no answer ({error or type(error).__name__})"
         return f"{asked}: {reason} within {server.timeout:g} s"
     if status != probe["status"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import time
 
@@ -20,6 +21,7 @@ description:
   - C(upstream.conf) has the servers of the application, C(maintenance.conf) whether the site is closed,
     C(release.conf) the release that serves, which is part of the key of kept pages. C(proxies.geo) and
     C(proxies.realip) are for the networks of a CDN that a timer fetches; until then they are empty.
+  - Returns in C(ipv6) whether a program on this host can listen by IPv6.
 options:
   folder: {description: Where the files are., type: path, required: true}
   application: {description: The application., type: str, required: true}
@@ -67,6 +69,16 @@ def upstream(servers: list[str], down: set[str]) -> str:
 def constant(name: str, value: str) -> str:
     """Return the text of a file that gives a variable of Nginx one value."""
     return f'{HEADER}map "" ${name} {{\n    default "{value}";\n}}\n'
+
+
+def has_ipv6() -> bool:
+    """Tell whether a program can listen on all addresses of IPv6: not where the kernel was told to do without."""
+    try:
+        with socket.socket(socket.AF_INET6) as listener:
+            listener.bind(("::", 0))
+    except OSError:
+        return False
+    return True
 
 
 def wait_for_old_workers(seconds: int) -> int:
@@ -134,7 +146,7 @@ def main() -> None:
             write_atomically(paths[name], wanted[name].encode())
         for path in unfetched:
             write_atomically(path, HEADER.encode())
-    module.exit_json(changed=bool(changed or unfetched), drained=sorted(down), maintenance=closed)
+    module.exit_json(changed=bool(changed or unfetched), drained=sorted(down), maintenance=closed, ipv6=has_ipv6())
 
 
 if __name__ == "__main__":
