@@ -46,7 +46,11 @@ ROWS: dict[str, Row] = {
         {"nginx_server_names", "release_probe_host", "gunicorn_warm_up"},
         "is empty and required",
     ),
-    "r09-null": ({"gunicorn_timeout": None}, {"gunicorn_timeout", "gunicorn_graceful_timeout"}, "is null, must be a whole number"),
+    "r09-null": (
+        {"gunicorn_timeout": None},
+        {"gunicorn_timeout", "gunicorn_graceful_timeout"},
+        "is null, must be a whole number",
+    ),
     "r10-name": (
         {"postgresql_database": "a; drop table b"},
         {"postgresql_database"},
@@ -114,7 +118,11 @@ ROWS: dict[str, Row] = {
         "write 2048, the number of MiB",
     ),
     "r41-short": ({"redis_cache_memory_mb": "512mb"}, {"redis_cache_memory_mb"}, "write 512, the number of MiB"),
-    "r41-time": ({"gunicorn_timeout": "1h"}, {"gunicorn_timeout", "gunicorn_graceful_timeout"}, "write 3600, the number of seconds"),
+    "r41-time": (
+        {"gunicorn_timeout": "1h"},
+        {"gunicorn_timeout", "gunicorn_graceful_timeout"},
+        "write 3600, the number of seconds",
+    ),
     "r42-on": ("base_timezone: on\n", {"base_timezone"}, "without them YAML takes yes, no, on and off"),
     "r42-key": ("on: 1\n", {"@on"}, "is a key that YAML reads as True"),
     "r42-octal": ("my_mode: 0755\n", {"@my_mode"}, "0755 is octal for YAML, which reads 493"),

@@ -153,6 +153,18 @@ def kept_in(items: list[str], others: list[str]) -> list[str]:
     return [item for item in items if item in known]
 
 
+def soft_limit_faults(workers: list[Mapping[str, Any]], limit: int) -> list[str]:
+    """Return the workers of Celery whose soft time limit never comes: it is no shorter than their time limit.
+
+    `limit` is the time limit in seconds of a worker that has none of its own.
+    """
+    return [
+        f"{worker.get('name')} ({worker['soft_time_limit']} s)"
+        for worker in workers
+        if worker.get("soft_time_limit") and worker["soft_time_limit"] >= worker.get("time_limit", limit)
+    ]
+
+
 class FilterModule:
     """Names the filters to Ansible."""
 
