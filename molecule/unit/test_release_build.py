@@ -479,6 +479,22 @@ def test_failed_step_says_which_command_and_its_last_words(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("error sending request for url (http://127.0.0.1:9/simple/six/)", "did not answer"),
+        ("HTTP status client error (401 Unauthorized) for url (https://x)", "django_app_build_credentials"),
+        ("fatal: Authentication failed for 'https://git.example.com/x.git/'", "django_app_build_credentials"),
+        ("git@git.example.com: Permission denied (publickey).", "django_app_build_git_key"),
+        ("No solution found when resolving dependencies", "step: "),
+    ],
+)
+def test_server_that_gives_no_package_is_named_with_the_way_out(tmp_path: Path, said: str, hint: str) -> None:
+    with pytest.raises(build.BuildError) as error:
+        make(tmp_path).call("step", ["sh", "-c", 'echo "$0"; exit 2', said])
+    assert hint in str(error.value).split("step: ")[0] + "step: "[: 6 if hint == "step: " else 0]
+
+
+@pytest.mark.parametrize(
     ("root", "found"),
     [
         ("static", "static"),

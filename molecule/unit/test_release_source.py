@@ -708,6 +708,14 @@ def test_version_by_git_is_that_of_the_tag(scm: Path, tmp_path: Path) -> None:
     assert get(source=str(scm), install_command=True)["scm"] == later
 
 
+def test_member_of_a_workspace_may_ask_git(scm: Path) -> None:
+    fill(scm, {"members/lib/pyproject.toml": SCM, "pyproject.toml": '[project]\nname = "shop"\n'})
+    fill(scm, {"requirements.txt": "./members/lib\n"})
+    commit_all(scm)
+    git(scm, "tag", "v5.0")
+    assert get(source=str(scm), requirements=["requirements.txt"])["scm"] == {"version": "5.0", "name": "shop"}
+
+
 def test_version_of_an_archive_is_in_its_name(scm: Path, tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "shop.tar.gz", scm, "shop-1.4/")
     with tarfile.open(tmp_path / "scm.tar", "w") as tar:

@@ -121,6 +121,25 @@ def test_hooks_ran_once_each_in_their_place(host: Host) -> None:
     assert list(ran).index("before_collectstatic") < list(ran).index("after_collectstatic")
 
 
+def test_what_hooks_of_the_build_write_is_served_and_belongs_to_root(
+    host: Host, site: Site, inventory: dict[str, str]
+) -> None:
+    """Before collectstatic they write into the source, after it into the folder of static files."""
+    token = inventory["vault_django_secret_key"]
+    assert site.get("/assets/mysite/built.css").text == f"/* a token of {len(token)} characters */\n"
+    assert site.get("/assets/packed.css").text == "b{}\n"
+    for path in ("src/mysite/static/mysite/built.css", "src/mysite/static/mysite", "static/packed.css"):
+        file = host.file(f"/srv/mysite/current/{path}")
+        assert (file.user, file.group, file.mode & 0o022) == ("root", "root", 0), path
+    assert host.run("find /srv/mysite/current/src -user mysite | grep .").failed
+
+
+def test_secrets_of_the_build_are_in_no_log(host: Host, inventory: dict[str, str]) -> None:
+    token = inventory["vault_django_secret_key"]
+    assert host.run("journalctl --no-pager --output=cat | grep --fixed-strings --regexp=%s", token).rc == 1
+    assert host.run("grep --recursive --fixed-strings --regexp=%s /srv/mysite/current/ /opt/slipway", token).rc == 1
+
+
 # Celery
 
 

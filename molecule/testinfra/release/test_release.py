@@ -126,6 +126,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
         [],
         "slipway-no-such-package",
     ),
+    "index that does not answer": (
+        append("requirements.txt", f"\nslipway-no-such-package==1.0 --hash=sha256:{'0' * 64}\n"),
+        ["--extra-vars", "django_app_index_url=http://127.0.0.1:9/simple/"],
+        "A server of packages did not answer",
+    ),
     "failing migration": (failing_migration, [], "this migration fails on purpose"),
     "destructive migration": (removing_migration, [], "django_app_migrate_destructive"),
     "health": (
@@ -148,7 +153,13 @@ REFUSED: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
 
 
 # What another case shows as well in another place is for `make test-long`.
-REFUSED_LONG = ("settings error", "destructive migration", "smoke path", "canary that never answers")
+REFUSED_LONG = (
+    "package that does not exist",
+    "settings error",
+    "destructive migration",
+    "smoke path",
+    "canary that never answers",
+)
 
 
 @pytest.mark.parametrize(

@@ -620,7 +620,15 @@ def read_installation(wanted: Wanted, folder: Path, paths: set[str]) -> Any:
     selection = reader.Selection(
         wanted.requirements, wanted.extras, wanted.groups, wanted.packages, wanted.install_project
     )
-    return reader.read_requirements(selection, read)
+    found = reader.read_requirements(selection, read)
+    # A member of a workspace may ask git where the project does not.
+    projects = [path for path in paths if os.path.basename(path) in reader.PROJECT_FILES]
+    found.scm = found.scm or any(
+        reader.SCM_TOOL.search((folder / path).read_text(encoding="utf-8", errors="replace"))
+        for path in projects
+        if (folder / path).is_file()
+    )
+    return found
 
 
 def find_version(wanted: Wanted, folder: Path, top: Path, repository: Repository | None, commit: str) -> str:

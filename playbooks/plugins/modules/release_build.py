@@ -76,6 +76,20 @@ author: Slipway contributors
 """
 
 PYTHON = "/usr/bin/python3"
+# What uv, pip and git say of a server, and what the operator can do about it.
+HINTS = (
+    (
+        r"40[13] (Unauthorized|Forbidden)|Authentication failed|could not read Username|Permission denied \(publickey",
+        "A server refused to hand out a package: django_app_build_credentials has users and passwords, "
+        "django_app_build_git_key a key for ssh",
+    ),
+    (
+        r"error sending request|NewConnectionError|ConnectTimeoutError|Could not resolve host|Connection timed out",
+        "A server of packages did not answer: run the deploy again when it does, or name another index in "
+        "django_app_index_url",
+    ),
+    (r"Git executable not found", "Name git in django_app_build_packages"),
+)
 LEAST_MASKED = 4  # characters below which a value is no secret
 # Every file of the source may be read by the application, and nothing of it may be more than that to others.
 READABLE, EXECUTABLE, HARMFUL = 0o444, 0o111, 0o7022
@@ -139,7 +153,8 @@ class Build:
                 output, _ = process.communicate()
                 raise BuildError(self.explain_timeout(step, argv, output)) from None
         if process.returncode:
-            raise BuildError(self.mask(Result(argv, process.returncode, output, "", 0).explain(step)))
+            hint = next((f"{words}. " for pattern, words in HINTS if re.search(pattern, output)), "")
+            raise BuildError(hint + self.mask(Result(argv, process.returncode, output, "", 0).explain(step)))
         return output
 
     def run(self, step: str, command: list[str], timeout: int = 0, **options: Any) -> Result:

@@ -30,6 +30,7 @@ COMMENT = re.compile(r"(^|\s+)#.*$")
 HASH = re.compile(r"\s--hash[=\s]")
 ARCHIVE = re.compile(r"\.(whl|zip|tar\.(gz|bz2|xz)|tgz)$")
 CREDENTIALS = re.compile(r"\b(git\+https?://)[^/@\s]+@", re.IGNORECASE)
+PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 # Tools that take the version of a project from git.
 SCM_TOOL = re.compile(
     r"setuptools[-_]scm|hatch-vcs|vcs-versioning|\bpbr\b|dynamic-versioning|versioningit|source\s*=\s*[\"'](?:vcs|scm)\b"
@@ -296,7 +297,7 @@ class Files:
 
     def _read_project(self) -> None:
         """Read the metadata of the project itself: its name, the Python that it requires, where its version is from."""
-        texts = {name: self._read(name) for name in ("pyproject.toml", "setup.cfg", "setup.py")}
+        texts = {name: self._read(name) for name in PROJECT_FILES}
         there = {name: text for name, text in texts.items() if text is not None}
         buildable = bool({"setup.cfg", "setup.py"} & there.keys())
         if "pyproject.toml" in there:
