@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -78,3 +79,10 @@ def test_who_has_logged_in_is_known_by_the_processes_above(tmp_path: Path, above
 
 def test_host_without_sshd_needs_no_key() -> None:
     assert preflight_facts.login(None) == {}
+
+
+def test_version_of_a_python(tmp_path: Path) -> None:
+    assert preflight_facts.python_version(sys.executable) == platform.python_version()
+    (tmp_path / "broken").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "broken").chmod(0o755)
+    assert [preflight_facts.python_version(str(tmp_path / name)) for name in ("none", "broken", ".")] == ["", "", ""]

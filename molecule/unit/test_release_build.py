@@ -648,6 +648,23 @@ def test_other_host_gets_the_same_bits_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("root_less")
+def test_only_what_was_asked_for_is_received(tmp_path: Path) -> None:
+    """An archive that has another release in it writes into that one not."""
+    (tmp_path / "archive/r1").mkdir(parents=True)
+    (tmp_path / "archive/r2").mkdir()
+    for name in ("r1", "r2"):
+        (tmp_path / "archive" / name / "x").write_text("evil" if name == "r2" else "x")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "archive", ".")
+        for name in ("r1", "r2"):
+            tar.add(tmp_path / "archive" / name, name)
+    complete(tmp_path / "srv", "r2")
+    here = ship.Release(str(tmp_path / "srv"), "r1", {"id": "r1"}, False)
+    here.receive("release", str(tmp_path / "a.tar.gz"))
+    assert (tmp_path / "srv/releases/r1/x").exists() and not (tmp_path / "srv/releases/r2/x").exists()
+
+
+@pytest.mark.usefixtures("root_less")
 def test_edge_host_gets_the_static_files_alone(tmp_path: Path) -> None:
     source, target = tmp_path / "a/srv", tmp_path / "b/srv"
     target.mkdir(parents=True)

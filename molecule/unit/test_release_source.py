@@ -504,11 +504,42 @@ def test_archive_cannot_leave_its_folder(tmp_path: Path, members: list[tarfile.T
         get(type="archive", source=str(tmp_path / "evil.tar"))
 
 
-def test_zip_cannot_leave_its_folder(tmp_path: Path) -> None:
+def entry(name: str, mode: int = 0o100644, flags: int = 0) -> zipfile.ZipInfo:
+    """Return an entry of a zip file made on Unix."""
+    made = zipfile.ZipInfo(name)
+    made.create_system, made.external_attr, made.flag_bits = 3, mode << 16, flags
+    return made
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([(entry("../x"), "x")], "outside of its folder"),
+        ([(entry("/etc/x"), "x")], "outside of its folder"),
+        ([(entry("a", 0o120777), "/etc")], "a link that leads out of its folder: a"),
+        ([(entry("b/y"), "y"), (entry("a", 0o120777), "b"), (entry("a/x"), "x")], "written through a link: a/x"),
+        ([(entry("a", 0o120777), "b" * 5000)], "neither a file nor a folder nor a link: a"),
+        ([(entry("a", 0o010644), "")], "neither a file nor a folder nor a link: a"),
+        ([(entry("a", 0o020644), "")], "neither a file nor a folder nor a link: a"),
+    ],
+)
+def test_zip_cannot_leave_its_folder(tmp_path: Path, entries: list[tuple[zipfile.ZipInfo, str]], message: str) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("../x", "x")
-    with pytest.raises(plugin.SourceError, match="outside of its folder"):
+        for info, text in entries:
+            archive.writestr(info, text)
+    with pytest.raises(plugin.SourceError, match=message):
         get(type="archive", source=str(tmp_path / "evil.zip"))
+
+
+def test_zip_that_is_encrypted_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "shut.zip", "w") as archive:
+        archive.writestr("manage.py", "x")
+    content = bytearray((tmp_path / "shut.zip").read_bytes())
+    content[6] |= 1  # in the header of the file, and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "shut.zip").write_bytes(content)
+    with pytest.raises(plugin.SourceError, match="cannot be unpacked: .*encrypted"):
+        get(type="archive", source=str(tmp_path / "shut.zip"))
 
 
 @pytest.mark.parametrize("content", [b"", b"neither", b"\x1f\x8b\x08\x00broken"])

@@ -41,6 +41,7 @@ import gzip
 import hashlib
 import importlib.util
 import json
+import lzma
 import os
 import re
 import shutil
@@ -50,6 +51,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -76,6 +78,11 @@ LFS_POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:.+\n)*?oid sha256:[0-9a-f]{64}\nsize \d+\n"
 )
 LFS_POINTER_SIZE = 1024
+LINK_SIZE = 4096  # bytes of the longest path that a link may lead to
+UNPACK_ERRORS = (
+    *(OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError),
+    *(RuntimeError, NotImplementedError),  # of a zip file that is encrypted, or compressed in an unknown way
+)
 # A checkout of git on any machine: no conversion of lines by its settings, no program of another.
 CHECKOUT = tuple(
     word
@@ -475,6 +482,12 @@ def unpack(archive: Path, folder: Path) -> None:
                 mode = entry.external_attr >> 16
                 if entry.is_dir():
                     continue
+                if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFLNK) or (
+                    stat.S_ISLNK(mode) and entry.file_size > LINK_SIZE
+                ):
+                    raise SourceError(
+                        "source", f"has something that is neither a file nor a folder nor a link: {entry.filename}"
+                    )
                 if stat.S_ISLNK(mode):
                     place_link(folder, entry.filename, os.fsdecode(bundle.read(entry)))
                     continue
@@ -670,7 +683,7 @@ def get_source(wanted: Wanted, key: str, cache: Path) -> Found:
             fetch(wanted, file)
             try:
                 unpack(file, folder)
-            except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+            except UNPACK_ERRORS as error:
                 raise SourceError("source", f"cannot be unpacked: {wanted.address}: {error}") from error
             entries = list(folder.iterdir())
             if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink():

@@ -81,7 +81,7 @@ class Release:
         with os.fdopen(descriptor, "wb") as file:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
             words = ["tar", "--create", "--use-compress-program=gzip -1", f"--exclude={name}/{MARKER}", *options]
-            tar(["nice", "-n", "19", *words, "--directory", source, name], stdout=file)
+            tar([*words, "--directory", source, name], stdout=file)
 
     def receive(self, part: str, archive: str) -> None:
         """Unpack a part in place of what an unfinished transfer left."""
@@ -93,9 +93,9 @@ class Release:
             )
         if os.path.isdir(target):
             shutil.rmtree(target)
-        into = target if part == "static" else os.path.dirname(target)
+        into, name = (target, "static") if part == "static" else os.path.split(target)
         os.makedirs(into, mode=0o755, exist_ok=True)
-        tar(["tar", "--extract", "--gzip", "--preserve-permissions", "--file", archive, "--directory", into])
+        tar(["tar", "--extract", "--gzip", "--preserve-permissions", "--file", archive, "--directory", into, name])
         if part == "venv":
             write_marker(target, {"python": self.marker.get("python", "")})
         else:
