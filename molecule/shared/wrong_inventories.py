@@ -128,6 +128,19 @@ ROWS: dict[str, Row] = {
     "r42-octal": ("my_mode: 0755\n", {"@my_mode"}, "0755 is octal for YAML, which reads 493"),
     "r42-float": ("gunicorn_max_requests: 1e3\n", {"@gunicorn_max_requests", "gunicorn_max_requests"}, "write 1000"),
     "r42-twice": (TWICE, {"@base_journald_max_use"}, "stands in line 1 already"),
+    # Out of the bounds that stand beside the specification; molecule/unit/test_bounds.py tries many more.
+    "r43-system": ({"topology_system_memory_mb": -9999}, {"topology_system_memory_mb"}, "must be from 64 to 65536 MiB"),
+    "r43-swap": ({"hardening_swap_size": 1073741824}, {"hardening_swap_size"}, "must be from 16 to 65536"),
+    "r43-workers": ({"celery_workers": []}, {"celery_workers"}, "celery_beat sends tasks that nobody takes"),
+    "r43-flush": ({"firewall_extra_rules": ["flush ruleset"]}, {"firewall_extra_rules"}, "no command of nft"),
+    "r43-user": ({"base_sandbox_settings": {"User": "root"}}, {"base_sandbox_settings"}, "decided by the kit"),
+    "r43-listen": (
+        {"postgresql_settings": {"listen_addresses": "*"}},
+        {"postgresql_settings"},
+        "is set by postgresql_listen_addresses, and not here",
+    ),
+    "r43-nul": ({"django_app_environment": {"A": "a\0b"}}, {"django_app_environment"}, "holds a NUL"),
+    "r43-wiring": ({"topology_adress": "10.0.0.9"}, {"topology_adress"}, "did you mean topology_address?"),
     # Secrets of any characters work, and a sound host has no fault.
     "sound": ({"vault_postgresql_password": ODD, "vault_redis_broker_password": ODD}, set(), ""),
 }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROLES, load_plugin, options_of
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from bad_values import BAD, BAD_WIRING, GOOD
+from conftest import ROLES, ROOT, load_plugin, load_yaml, options_of
+from test_preflight import root_of, trusted
 
 preflight = load_plugin("playbooks/plugins/action/preflight.py")
+inventory = load_plugin("playbooks/plugins/action/preflight_inventory.py")
 HINT = (
     "roles/{role}/meta/bounds.yml has no bounds for {path}. Add one line there, as docs/bounds.md describes:\n"
     "  {path}: {example}"
@@ -70,3 +76,90 @@ def test_defaults_are_within_their_bounds(role: Path) -> None:
             continue
         for value in values:
             assert preflight.judge_bounds(value, spec.get("bounds") or {}) is None, (path, value)
+
+
+def faults_of(name: str, value: Any, variables_for: Callable[..., dict[str, Any]]) -> list[Any]:
+    """Return the faults of one variable of a role, by its specification, its bounds and the checks that name it."""
+    role = next(role for role in ROLES if name.startswith(f"{role.name}_"))
+    spec = options_of(role)[name]
+    variables = variables_for(role, "12", **{name: trusted(value)})
+    tasks = [task for task in load_yaml(role / "tasks/preflight.yml") if "preflight" in task]
+    checks = [
+        check
+        for check in tasks[0]["preflight"].get("checks", [])
+        if check.get("variable") == name and not re.search(r"__django_app_source|ansible_facts", str(check))
+    ]
+    inspector = preflight.Inspector(role.name, [], {name: spec}, variables, Templar(DataLoader(), variables))
+    inspector.inspect_options()
+    inspector.inspect_checks(checks)
+    return inspector.faults
+
+
+def test_the_table_is_long_enough() -> None:
+    assert sum(len(values) for values in (*BAD.values(), *BAD_WIRING.values())) > 500
+    assert len(BAD) + len(BAD_WIRING) > 150
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_value_is_refused_by_the_name_of_its_variable(
+    name: str, variables_for: Callable[..., dict[str, Any]]
+) -> None:
+    accepted = []
+    for value in BAD[name]:
+        faults = faults_of(name, value, variables_for)
+        if name not in {root_of(fault) for fault in faults}:
+            accepted.append((value, faults))
+        assert all(fault.why for fault in faults)
+        assert not [fault for fault in faults if "\0" in fault.value or "\n" in fault.value], "a value is on one line"
+    assert not accepted, f"{name}: these values are accepted"
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_value_that_is_right_passes(name: str, variables_for: Callable[..., dict[str, Any]]) -> None:
+    refused = [(value, faults) for value in GOOD[name] if (faults := faults_of(name, value, variables_for))]
+    assert not refused
+
+
+@pytest.fixture(scope="module")
+def wiring() -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the options of the wiring, and all names that it has."""
+    kinds = load_yaml(preflight.KINDS)
+    options = preflight.unshare(load_yaml(inventory.OPTIONS)["options"])
+    for spec in options.values():
+        if "bounds" in spec:
+            spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
+    return options, frozenset({*options, *load_yaml(inventory.TOPOLOGY)})
+
+
+@pytest.mark.parametrize("name", BAD_WIRING)
+def test_bad_wiring_is_refused(name: str, wiring: tuple[dict[str, Any], frozenset[str]]) -> None:
+    options, known = wiring
+    accepted = []
+    for value in BAD_WIRING[name]:
+        variables = {name: trusted(value)}
+        faults = list(inventory.wiring_faults(variables, options, known, DataLoader(), preflight.Outcomes()))
+        if name not in {root_of(fault) for fault in faults}:
+            accepted.append(value)
+    assert not accepted, f"{name}: these values are accepted"
+
+
+def test_wiring_as_shipped_passes(
+    wiring: tuple[dict[str, Any], frozenset[str]], variables_for: Callable[..., dict[str, Any]]
+) -> None:
+    options, known = wiring
+    variables = variables_for(ROOT / "roles/base", "12", "cluster", topology_disk_mb=51200)
+    assert not list(inventory.wiring_faults(variables, options, known, DataLoader(), preflight.Outcomes()))
+
+
+@pytest.mark.parametrize(
+    ("workers", "told"),
+    [
+        ({"one": (True, False, ["one"])}, ["one"]),
+        ({"one": (True, False, ["one", "two"]), "two": (False, False, ["one", "two"])}, ["one"]),
+        ({"one": (True, False, ["one", "two"]), "two": (False, True, ["one", "two"])}, []),
+        ({"one": (False, False, ["one"])}, []),
+        ({"one": (True, True, ["one"])}, []),
+    ],
+)
+def test_beat_without_workers_is_refused(workers: dict[str, Any], told: list[str]) -> None:
+    assert [host for host, _ in inventory.beat_faults(workers)] == told

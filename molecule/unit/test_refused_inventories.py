@@ -160,7 +160,7 @@ def test_they_are_told_at_once_and_nothing_was_done(everything: tuple[Any, ...])
     assert not re.search("changed=[1-9]|unreachable=[1-9]", output)
     rows = {re.match(r"r(\d\d)", name)[1] for name in expected if name.startswith("r")}  # type: ignore[index]
     # 23 and 40 are below; 16, 35 and 36 are with PostgreSQL; 18, 19, 27 and 39 are of services that there are not.
-    assert len(rows) == 33
+    assert len(rows) == 34
 
 
 def test_no_secret_is_shown(everything: tuple[Any, ...]) -> None:

@@ -421,7 +421,9 @@ def judge_bounds(value: Any, bounds: Mapping[str, Any]) -> tuple[str, str] | Non
         return judge_list(value, bounds)
     if not isinstance(value, str | int | float):
         return None
-    if isinstance(value, int | float) and {"min", "max"} & bounds.keys():
+    if {"min", "max"} & bounds.keys():
+        if isinstance(value, str):
+            return "must be a whole number, is text", suggest_type(value, "int")
         why = judge_range(value, bounds)
         return (why, fix) if why else None
     text = str(value)

@@ -4,6 +4,7 @@
 
 It runs once for all hosts, opens no connection, and adds to preflight's faults:
 
+- options of the wiring (topology_*, ansible_port and others) out of the bounds of plugins/topology_options.yml;
 - two hosts of one address; clocks that differ; ports that something else holds;
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
 - what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
@@ -27,6 +28,7 @@ import yaml
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import IGNORED
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import action_loader
 from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
@@ -37,6 +39,9 @@ preflight = sys.modules[Preflight.__module__]
 Plan = action_loader.get("capacity_plan", class_only=True)
 plan = sys.modules[Plan.__module__]
 
+# What an inventory may set of the wiring.
+OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
+TOPOLOGY = Path(__file__).resolve().parents[3] / "inventories/single/group_vars/all/topology.yml"
 ANSIBLE = "2.19"
 COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
 SKEW_SECONDS = 30
@@ -51,6 +56,7 @@ HOLDERS = {
 SECRET_NAME = re.compile(r"(^|_)(PASSWORD|SECRET|SECRET_KEY|TOKEN|PASSPHRASE)$")
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 Fault = preflight.Fault
+MISSING_FACT = re.compile(r"has no attribute|is not defined|cannot be resolved")
 # A fault, and the host that has it.
 Found = Iterator[tuple[str, Any]]
 
@@ -144,6 +150,37 @@ def address_faults(addresses: Mapping[str, str]) -> Found:
                 yield name, Fault("ansible_host", why, fix="give each host its own, or be one host in several groups")
 
 
+def wiring_faults(
+    variables: Mapping[str, Any],
+    options: Mapping[str, Any],
+    known: frozenset[str],
+    loader: DataLoader,
+    outcomes: Any,
+) -> Iterator[Any]:
+    """Yield what is wrong with the options of the wiring on a host, and names like them that nothing reads."""
+    own = {name: spec for name, spec in options.items() if name in variables}
+    # What is read from a host that is not asked is not there, and told elsewhere.
+    inspector = preflight.Inspector("topology", [], own, variables, Templar(loader, dict(variables)), outcomes)
+    inspector.inspect_options()
+    yield from (fault for fault in inspector.faults if not MISSING_FACT.search(fault.why))
+    for name in variables:
+        if isinstance(name, str) and name.startswith("topology_") and known and name not in known:
+            fix = preflight.suggest_name(name, known)
+            yield Fault(name, "is not a variable of the wiring", fix=fix, where=preflight.origin(name))
+
+
+def beat_faults(workers: Mapping[str, tuple[bool, bool, list[str]]]) -> Found:
+    """Yield the hosts whose beat sends tasks that no worker of the site takes.
+
+    By worker host: whether it runs beat, whether it runs workers, and all worker hosts of its site.
+    """
+    for name, (beat, own, site) in workers.items():
+        if beat and not own and not any(workers[other][1] for other in site if other in workers):
+            why = "is empty on all hosts of the group worker, and celery_beat sends tasks that nobody takes"
+            fix = "name a worker, or write celery_beat: false too for a site without Celery (docs/own-app.md)"
+            yield name, Fault("celery_workers", why, "[]", fix)
+
+
 def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
     """Yield the hosts whose clock differs from most others'; how long the question took is granted."""
     offsets = {
@@ -207,6 +244,9 @@ class ActionModule(Preflight):
         addresses: dict[str, str] = {}
         faults: list[tuple[str, Any]] = []
         sources = variables.get("ansible_inventory_sources", [])
+        options, known = self._wiring()
+        wiring = preflight.Outcomes()  # of its own: what it keeps by a name is faults, and not a value
+        workers: dict[str, tuple[bool, bool, list[str]]] = {}
         folders = tuple(f"{os.path.realpath(folder_of(source))}/" for source in sources if os.path.exists(source))
         for name in names:
             own = hosts.variables(name)
@@ -214,12 +254,17 @@ class ActionModule(Preflight):
             roles = [self.find_role(plan.ROLES[kind]) for kind in read("topology_kinds", [])]
             own = hosts.variables(name, *roles)
             read = plan.Reader(own, Templar(self._loader, own), outcomes)
+            faults += [(name, fault) for fault in wiring_faults(own, options, known, self._loader, wiring)]
+            if "worker" in read("topology_kinds", []):
+                has_workers = bool(read("celery_workers", [{}]))
+                workers[name] = read("celery_beat", False), has_workers, read("topology_worker_hosts", [])
             if address := read("topology_address", ""):
                 addresses[name] = address
             ports = plan.ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
             faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]
         faults += address_faults(addresses)
+        faults += beat_faults(workers)
         faults += clock_faults(facts)
         everybody = [
             *self._traps(sources),
@@ -227,6 +272,16 @@ class ActionModule(Preflight):
         ]
         faults += [("", fault) for fault in everybody]
         return result | {"changed": False, "faults": len(faults)} | preflight.keep(variables, "inventory", faults)
+
+    def _wiring(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return the options of the wiring with their bounds, and all names that it has."""
+        kinds = self._loader.load_from_file(str(preflight.KINDS))
+        options = preflight.unshare(self._loader.load_from_file(str(OPTIONS))["options"])
+        for spec in options.values():
+            if "bounds" in spec:
+                spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
+        wiring = self._loader.load_from_file(str(TOPOLOGY)) if TOPOLOGY.exists() else {}
+        return options, frozenset({*options, *wiring} if wiring else ())
 
     def _traps(self, sources: list[str]) -> Iterator[Any]:
         for path in files_of(sources):
