@@ -141,6 +141,50 @@ ROWS: dict[str, Row] = {
     ),
     "r43-nul": ({"django_app_environment": {"A": "a\0b"}}, {"django_app_environment"}, "holds a NUL"),
     "r43-wiring": ({"topology_adress": "10.0.0.9"}, {"topology_adress"}, "did you mean topology_address?"),
+    "pair-timeout": ({"gunicorn_timeout": 120, "nginx_proxy_timeout": 60}, {"nginx_proxy_timeout"}, "get 504"),
+    "pair-graceful": (
+        {"gunicorn_timeout": 120, "gunicorn_graceful_timeout": 30},
+        {"gunicorn_graceful_timeout"},
+        "a deploy would cut requests",
+    ),
+    "pair-soft": (
+        {"celery_workers": [{"name": "default", "soft_time_limit": 400}]},
+        {"celery_workers"},
+        "and so never comes: default (400 s)",
+    ),
+    "name-idna": ({"nginx_server_names": ["bücher.example"]}, NAMES, "xn--bcher-kva.example: write that"),
+    "name-wildcard": (
+        ACME | {"nginx_server_names": ["example.com", "*.example.com"]},
+        {"tls_names"},
+        "a file proves one name, never all below it",
+    ),
+    "path-static": (
+        {"release_smoke_paths": [{"path": "/static/site.css"}]},
+        {"release_smoke_paths"},
+        "has /static/site.css (below /static/): Nginx answers it itself",
+    ),
+    "path-media": (
+        {"release_health_path": "/dateien/a", "nginx_media_url": "/dateien/"},
+        {"release_health_path"},
+        "Nginx answers it itself",
+    ),
+    "path-redirect": (
+        {"release_smoke_paths": [{"path": "/alt/"}], "nginx_redirects": [{"path": "/alt/", "to": "/"}]},
+        {"release_smoke_paths"},
+        "Nginx answers it itself",
+    ),
+    # A wildcard beside a name, one timeout alone, and paths of any letters are sound.
+    "sound-wide": (
+        {
+            "nginx_server_names": ["example.com", "*.example.com"],
+            "tls_mode": "selfsigned",
+            "gunicorn_timeout": 120,
+            "release_smoke_paths": [{"path": "/über uns/?q=100%"}],
+            "nginx_media_url": "none",
+        },
+        set(),
+        "",
+    ),
     # Secrets of any characters work, and a sound host has no fault.
     "sound": ({"vault_postgresql_password": ODD, "vault_redis_broker_password": ODD}, set(), ""),
 }

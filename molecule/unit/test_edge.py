@@ -348,6 +348,20 @@ def test_what_was_said_stands_until_it_is_taken_back(monkeypatch: pytest.MonkeyP
     assert say(monkeypatch, tmp_path)["drained"] == []
 
 
+def test_host_tells_whether_it_has_ipv6(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class WithoutIPv6:
+        """A socket on a host whose kernel does without IPv6."""
+
+        def __init__(self, family: int) -> None:
+            """Refuse as the kernel does."""
+            assert family == state.socket.AF_INET6
+            raise OSError(97, "Address family not supported by protocol")
+
+    assert say(monkeypatch, tmp_path)["ipv6"] is state.has_ipv6()
+    monkeypatch.setattr(state.socket, "socket", WithoutIPv6)
+    assert say(monkeypatch, tmp_path)["ipv6"] is False
+
+
 def test_last_server_is_not_drained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     say(monkeypatch, tmp_path, drain="b:1")
     before = (tmp_path / "upstream.conf").read_text()

@@ -16,6 +16,8 @@ from ansible.errors import AnsibleFilterError
 from conftest import load_plugin
 
 filters = load_plugin("playbooks/plugins/filter/slipway.py")
+urls = load_plugin("playbooks/plugins/filter/urls.py")
+probe = load_plugin("playbooks/plugins/module_utils/probe.py")
 
 # Characters that mean something to a shell, to systemd, to a URL or to YAML.
 AWKWARD = [
@@ -241,3 +243,59 @@ def test_unit_settings_are_lines_as_systemd_takes_them() -> None:
 def test_unit_settings_refuses_what_would_be_another_setting(settings: Any) -> None:
     with pytest.raises(AnsibleFilterError):
         filters.unit_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "compared"),
+    [
+        ("/healthz", "/healthz", "/healthz"),
+        ("/café/", "/caf%C3%A9/", "/café/"),
+        ("/caf%C3%A9/", "/caf%C3%A9/", "/café/"),
+        ("/a b/?q=grün x&y=1", "/a%20b/?q=gr%C3%BCn%20x&y=1", "/a b/"),
+        ("/100%/", "/100%25/", "/100%/"),
+        ("/100%25/", "/100%25/", "/100%/"),
+        ("/%zz", "/%25zz", "/%zz"),
+        ("/日本/#x", "/%E6%97%A5%E6%9C%AC/%23x", "/日本/"),
+        ('/a"b\\c', "/a%22b%5Cc", '/a"b\\c'),
+        ("/%FF/", "/%FF/", "/%FF/"),
+    ],
+)
+def test_path_is_asked_for_and_compared_as_it_is_meant(written: str, asked: str, compared: str) -> None:
+    assert urls.url_ascii(written) == probe.encoded(written) == asked
+    assert urls.url_path(written) == compared
+    assert urls.url_ascii(asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [("16k", 16384), ("1M", 2**20), (4096, 4096), ("1g", 2**30), ("0", 0)], ids=str
+)
+def test_size_is_counted_in_bytes(size: str | int, count: int) -> None:
+    assert urls.size_bytes(size) == count
+
+
+@pytest.mark.parametrize("size", ["16 k", "1t", "", "k", "-1"])
+def test_what_is_no_size_is_refused(size: str) -> None:
+    with pytest.raises(AnsibleFilterError):
+        urls.size_bytes(size)
+
+
+def test_paths_below_a_place_are_found() -> None:
+    paths = ["/static/site.css", "/caf%C3%A9/x", "/", "/old", "/older", "/statics"]
+    assert urls.paths_below(paths, ["/static/", "/café/", "/old"]) == [
+        "/static/site.css (below /static/)", "/caf%C3%A9/x (below /café/)", "/old",
+    ]  # fmt: skip
+
+
+def test_address_has_brackets_before_a_port_once() -> None:
+    assert urls.host_port("fd00::1", 80) == urls.host_port("[fd00::1]", 80) == "[fd00::1]:80"
+    assert urls.host_port("10.0.0.1", 80) == "10.0.0.1:80"
+
+
+def test_soft_limit_that_never_comes_is_found() -> None:
+    workers = [
+        {"name": "good", "soft_time_limit": 60},
+        {"name": "none"},
+        {"name": "equal", "soft_time_limit": 300},
+        {"name": "own", "soft_time_limit": 50, "time_limit": 40},
+    ]
+    assert filters.soft_limit_faults(workers, 300) == ["equal (300 s)", "own (50 s)"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import secrets
 import select
@@ -236,6 +237,96 @@ def test_visitor_cannot_be_somebody_else(host: Host, site: Site, playbook: Playb
     # An id that is no id is not taken over, from nobody.
     _, head = visit(outside, f"{site.url}/posts/", "-H", 'X-Request-ID: "},{"a":"')
     assert re.search(r"X-Request-ID: [0-9a-f]{32}\b", head)
+
+
+FORGED = {
+    "Forwarded": "for=203.0.113.9;proto=https",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "4443",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Forwarded-Ssl": "on",
+    "X-Forwarded-User": "admin",
+    "X-Real-IP": "203.0.113.9",
+    "X-Client-IP": "203.0.113.9",
+    "CF-Connecting-IP": "203.0.113.9",
+    "True-Client-IP": "203.0.113.9",
+    "Remote-User": "admin",
+    "X-Original-URL": "/admin/",
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_application_is_told_the_same_by_every_edge(playbook: Playbooks, edge: str) -> None:
+    """One edge is on a host of the application, the other is not; what a client says of itself reaches neither."""
+    url = f"http://{EDGES[edge]}/seen/"
+    told = requests.get(url, headers=FORGED, timeout=15).json()
+    own = told["facts"]["REMOTE_ADDR"]
+    assert own.startswith("10.89.17.") and own not in EDGES.values()
+    assert told["secure"] is False
+    assert told["facts"] == {
+        "REMOTE_ADDR": own, "SERVER_NAME": EDGES[edge], "SERVER_PORT": "80", "wsgi.url_scheme": "http",
+    }  # fmt: skip
+    known = {"x-forwarded-for": own, "x-real-ip": own, "x-forwarded-host": EDGES[edge], "x-forwarded-proto": "http"}
+    for name in FORGED:
+        assert told["headers"].get(name.lower()) == known.get(name.lower()), name
+    # The CDN is believed.
+    said = [f"{name}: {value}" for name, value in FORGED.items()]
+    words = " ".join("-H %s" for _ in said)
+    answer = connect(playbook, "outside").check_output(f"curl -sS --max-time 15 {words} %s", *said, url)
+    told = json.loads(answer)
+    assert told["secure"] is True and told["headers"]["x-forwarded-user"] == "admin"
+    assert told["facts"] == {
+        "REMOTE_ADDR": "203.0.113.9", "SERVER_NAME": EDGES[edge], "SERVER_PORT": "443", "wsgi.url_scheme": "https",
+    }  # fmt: skip
+    assert "remote-user" not in told["headers"] and told["headers"]["x-forwarded-host"] == EDGES[edge]
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_cookies_of_a_login_fit(edge: str) -> None:
+    """An answer sets cookies of 12 kB, and the browser sends them back with a long address."""
+    url = f"http://{EDGES[edge]}/seen/"
+    with requests.Session() as browser:
+        assert len(browser.get(f"{url}?cookies=3", timeout=15).cookies) == 3
+        told = browser.get(f"{url}?q={'x' * 12000}", timeout=15)
+        assert told.status_code == 200 and len(told.json()["headers"]["cookie"]) > 11000
+    # More than fits is told by the site's page.
+    answer = requests.get(f"{url}?cookies=9", timeout=15)
+    assert answer.status_code == 502 and answer.headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_health_is_answered_to_who_asks_by_an_address(playbook: Playbooks, edge: str) -> None:
+    url = f"http://{EDGES[edge]}"
+    asks = {"Host": "192.0.2.99"}
+    assert requests.get(f"{url}/healthz", headers=asks, timeout=15).status_code == 200
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url}/", headers=asks, timeout=15)
+    host = connect(playbook, edge)
+    host.check_output("touch /run/slipway-leaving")
+    try:
+        assert requests.get(f"{url}/healthz", headers=asks, timeout=15).status_code == 503
+    finally:
+        host.check_output("rm /run/slipway-leaving")
+
+
+def test_addresses_may_have_any_letters(site: Site) -> None:
+    for written in ("/über uns/", "/%C3%BCber%20uns/"):
+        answer = site.get(written, allow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (301, "/gesehen%20%C3%A4/")
+    assert site.get("/über uns/").status_code == 200
+
+
+def test_uploads_of_a_type_may_have_a_policy_of_their_own(host: Host, site: Site) -> None:
+    folder = f"/srv/{APP}/media"
+    host.check_output("mkdir -p %s && cd %s && touch a.pdf a.txt a.svg && chmod 644 a.*", folder, folder)
+    try:
+        said = {name: site.get(f"/media/{name}").headers["Content-Security-Policy"] for name in ("a.txt", "a.svg")}
+    finally:
+        host.check_output("cd %s && rm a.pdf a.txt a.svg", folder)
+    assert said["a.txt"] == "default-src 'none'; frame-ancestors 'self'"
+    assert said["a.svg"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 def test_log_is_json_with_times_and_is_rotated(host: Host, site: Site) -> None:

@@ -71,6 +71,34 @@ def test_unknown_host_gets_no_answer(site: Site) -> None:
         site.get("/", headers={"Host": "evil.example"})
 
 
+def test_request_may_have_a_long_head(site: Site) -> None:
+    """What Nginx takes, gunicorn takes."""
+    answer = site.get(f"/?q={'x' * 12000}", headers={"X-Long": "x" * 15000})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "says"),
+    [
+        ({"headers": {"X-Long": "x" * 20000}}, 400, "The request&#39;s headers are too large"),
+        ({"params": {"q": "x" * 20000}}, 414, "The address is too long"),
+    ],
+    ids=["header", "line"],
+)
+def test_head_that_is_too_large_gets_the_page_of_the_site(
+    site: Site, ask: dict[str, dict[str, str]], status: int, says: str
+) -> None:
+    answer = requests.get(site.url + "/", timeout=15, **ask)
+    assert answer.status_code == status
+    assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert says.replace("&#39;", "'") in answer.text.replace("&#39;", "'")
+
+
+def test_page_of_an_error_tells_nothing_of_who_wrote_it(site: Site) -> None:
+    assert "nsible" not in site.get("/static/none").text
+
+
 def test_uploads_cannot_be_pages(host: Host, site: Site) -> None:
     path = f"/srv/{APP}/media/probe.html"
     host.check_output("echo '<script>alert(1)</script>' >%s && chmod 644 %s", path, path)
