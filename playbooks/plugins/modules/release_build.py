@@ -396,7 +396,8 @@ class Build:
             "groups": settings["dependency_groups"],
             "packages": settings["python_packages"],
             "debian": [settings["packages"], settings["build_packages"]],
-            "environment": [self.module.params["environment"], self.own_environment],
+            "index": self.module.params["environment"].get("UV_DEFAULT_INDEX", ""),
+            "environment": self.own_environment,
             "command": settings["install_command"],
             "project": settings["install_project"],
         }
