@@ -167,7 +167,7 @@ def run_action(
     **arguments: Any,
 ) -> dict[str, Any]:
     """Run an action plugin as a task would, in this process; what it refuses is raised."""
-    task = SimpleNamespace(args=arguments, action=plugin.__name__, async_val=0, check_mode=check)
+    task = SimpleNamespace(args=arguments, action=plugin.__name__, async_val=0, check_mode=check, environment=[])
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
     loader = loader or DataLoader()
     action = plugin.ActionModule(task, connection, None, loader, Templar(loader, {}), None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import ansible.module_utils
 import pytest
-from conftest import load_plugin
+from conftest import ROOT, load_plugin
 
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
 preflight_facts = load_plugin("playbooks/plugins/modules/preflight_facts.py")
 
 
@@ -75,6 +78,76 @@ def test_who_has_logged_in_is_known_by_the_processes_above(tmp_path: Path, above
         text = f"Name:\tsh\nPPid:\t{len(above) - number - 1}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n"
         (folder / "status").write_text(text, encoding="utf-8")
     assert preflight_facts.login_uid(str(len(above) or 7), tmp_path) == user
+
+
+def person(name: str, comment: str = "", home: str = "", uid: int = 998) -> pwd.struct_passwd:
+    return pwd.struct_passwd((name, "x", uid, uid, comment, home or f"/home/{name}", "/bin/sh"))
+
+
+@pytest.fixture
+def accounts(monkeypatch: pytest.MonkeyPatch) -> dict[str, pwd.struct_passwd]:
+    """Return the accounts that the host has; a test adds some. Each has a group of its name, and there is `video`."""
+    found: dict[str, pwd.struct_passwd] = {}
+    monkeypatch.setattr(preflight_facts.pwd, "getpwall", lambda: list(found.values()))
+    monkeypatch.setattr(preflight_facts.pwd, "getpwnam", found.__getitem__)
+    monkeypatch.setattr(preflight_facts.grp, "getgrnam", lambda name: found[name] if name != "video" else True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("etc/shop/shop.conf", "the directory /etc/shop"),
+        ("var/lib/shop/data", "the directory /var/lib/shop"),
+        ("srv/shop/www/index.html", "the directory /srv/shop"),
+        ("run/shop/socket", "the directory /run/shop"),
+        ("usr/lib/systemd/system/shop.service", "the unit /usr/lib/systemd/system/shop.service"),
+        ("etc/systemd/system/shop-export.timer", "the unit /etc/systemd/system/shop-export.timer"),
+        ("usr/lib/systemd/system/shop@.socket", "the unit /usr/lib/systemd/system/shop@.socket"),
+        ("etc/shop", "/etc/shop"),
+        ("usr/local/sbin/shop-manage", "/usr/local/sbin/shop-manage"),
+        ("srv/shop/media/a.png", ""),
+        ("usr/lib/systemd/system/shopping.service", ""),
+        ("etc/systemd/system/shop-.service.d/x.conf", ""),
+    ],
+)
+def test_what_bears_the_name_of_the_application_is_named(
+    tmp_path: Path, accounts: dict[str, pwd.struct_passwd], path: str, said: str
+) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).touch()
+    assert preflight_facts.taken("shop", tmp_path) == ([said] if said else [])
+    accounts["shop"] = person("shop", preflight_facts.PURPOSE, "/var/lib/shop")
+    assert preflight_facts.taken("shop", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "home"), [("", "/home/ops"), ("Runs the Django application", "/home/ops"), ("Olga", "/var/lib/ops")]
+)
+def test_account_is_ours_only_when_base_has_made_it(
+    tmp_path: Path, accounts: dict[str, pwd.struct_passwd], comment: str, home: str
+) -> None:
+    accounts["ops"] = person("ops", comment, home)
+    assert preflight_facts.taken("ops", tmp_path) == [f"the account ops (user id 998, home {home})", "the group ops"]
+    assert preflight_facts.taken("video", tmp_path) == ["the group video"]
+    assert preflight_facts.taken("", tmp_path) == []
+
+
+def test_site_of_a_host_is_known_by_its_record_or_its_account(
+    tmp_path: Path, accounts: dict[str, pwd.struct_passwd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "site.json"
+    assert preflight_facts.site("shop", record) == {}
+    accounts["blog"] = person("blog", preflight_facts.PURPOSE, "/var/lib/blog")
+    assert preflight_facts.site("shop", record) == {}  # of a host that was taken out of its site
+    monkeypatch.setattr(preflight_facts.os.path, "isdir", lambda path: path == "/etc/blog")
+    assert preflight_facts.site("shop", record) == {"application": "blog"}
+    assert preflight_facts.site("blog", record) == {}
+    record.write_text('{"application": "shop"}', encoding="utf-8")
+    assert preflight_facts.site("blog", record) == {"application": "shop"}
+    for broken in ("", "{", "[]", "\xff"):
+        record.write_text(broken, encoding="latin-1")
+        assert "site.json" in preflight_facts.site("shop", record)["error"]
 
 
 def test_host_without_sshd_needs_no_key() -> None:

@@ -38,10 +38,23 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "the host runs Debian 11.9; Slipway needs Debian 12 or 13",
     ),
+    "a02-taken": (
+        {"preflight_taken": ["the account shop (user id 1000, home /home/shop)"]},
+        "and not by Slipway: the account",
+    ),
+    "d04-renamed": ({"preflight_site": {"application": "blog"}}, "belongs to the site of the application blog"),
+    "d04-vault": ({"preflight_site": {"vault": "1"}}, "the vault is not the one that this host was set up with"),
+    "d04-database": ({"preflight_site": {"database": "blog"}}, "the data of this site is in the database blog"),
+    "d04-group": ({"preflight_site": {"groups": ["database", "mail"]}}, "the group mail has no host any more"),
     "r37-clock": ({"preflight_clock_offset": 95.0, "preflight_clock_error": 0.5}, "more than 30 s apart"),
     "sound-port": ({"preflight_ports": {"80": ["nginx (pid 9)"], "5432": ["postgres (pid 8)"]}}, ""),
     "sound-clock": ({"preflight_clock_offset": 0.5, "preflight_clock_error": 0.5}, ""),
     "sound-clocks": ({"preflight_clock_offset": -1.0, "preflight_clock_error": 9.0}, ""),
+}
+# Where it is a variable that is told of, and not the host.
+OF = {
+    **{"a02-taken": "base_app_name", "d04-renamed": "django_app_name"},
+    **{"d04-vault": "vault_site_id", "d04-database": "postgresql_database"},
 }
 
 
@@ -138,7 +151,7 @@ def everything(
     )
     assert done.returncode != 0, done.stdout[-4000:]
     expected = {name: (variables, said) for name, (_, variables, said) in ROWS.items()}
-    expected |= {name: ({""} if said else set(), said) for name, (_, said) in FACTS.items()}
+    expected |= {name: ({OF.get(name, "")} if said else set(), said) for name, (_, said) in FACTS.items()}
     expected |= {name: ({"tls_provided_certificate"} if said else set(), said) for name, (_, said) in TLS.items()}
     return told(done.stdout), expected, done.stdout + done.stderr
 
@@ -197,6 +210,35 @@ def test_limit_that_leaves_out_hosts_of_a_release_is_refused(tmp_path: Path, run
     )
     assert done.returncode != 0
     assert "--limit leaves out two" in " ".join(done.stdout.split())
+
+
+SITE = {"application": "shop", "database": "shop", "vault": "1f2e", "groups": ["database", "worker"]}
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted", "groups", "variables"),
+    [
+        (SITE, {}, ["database", "worker"], []),
+        (SITE, {"groups": ["worker"]}, ["database", "worker", "app"], []),  # another host has the database now
+        ({}, {}, [], []),
+        (SITE | {"vault": ""}, {"vault": "9a9a"}, ["database", "worker"], []),  # a vault of before had no identifier
+        (SITE, {"application": "blog", "database": "blog", "vault": "2"}, [], ["django_app_name"]),
+        (SITE, {"vault": "9a9a"}, ["database", "worker"], ["vault_site_id"]),
+        (SITE, {"vault": ""}, ["database", "worker"], ["vault_site_id"]),
+        (SITE, {"database": "blog"}, ["database", "worker"], ["postgresql_database"]),
+        (SITE, {"database": "blog"}, ["worker"], [""]),
+        (SITE, {}, ["database"], [""]),
+        (SITE, {"vault": "2", "database": "x"}, ["database"], ["vault_site_id", "postgresql_database", ""]),
+        ({"error": "site.json cannot be read"}, {}, ["database", "worker"], [""]),
+    ],
+)
+def test_another_site_than_the_recorded_one_is_refused(
+    record: dict[str, Any], wanted: dict[str, Any], groups: list[str], variables: list[str]
+) -> None:
+    faults = list(inventory_plugin.site_faults(record, SITE | wanted, groups))
+    assert [fault.variable for fault in faults] == variables
+    assert all("base_site_change" in fault.fix for fault in faults)
+    assert not any("1f2e" in f"{fault.why} {fault.value} {fault.fix}" for fault in faults)
 
 
 @pytest.mark.parametrize("version", ["2.18.7", "2.20.0", "2.2"])

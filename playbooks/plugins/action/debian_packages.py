@@ -1,20 +1,44 @@
 """Have Debian packages installed, and say so at once where they are.
 
     debian_packages:
-      name: [nginx, ...]
+      name: [nginx, ...]     # optional: without it only an interrupted installation is finished
 
 ansible.builtin.apt installs what is missing, without what is only recommended. It is not asked when nothing is: opening
-its cache costs most of a second each time, and a dry run of it fails on hosts that have no python3-apt yet.
+its cache costs most of a second each time, and a dry run of it fails on hosts that have no python3-apt yet. An
+installation that was interrupted, of whatever package, is finished first. When another apt is at work, it is waited
+for, LOCK_TIMEOUT seconds at most.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 UPDATE_AGE = 3600  # seconds after which the package lists are old
+LOCK_TIMEOUT = 300  # seconds to wait for another apt
+# One look at dpkg's own files, in the same call as the question for the packages.
+INTERRUPTED = (
+    "{ grep -qE '^Status: .* (half-installed|unpacked|half-configured|triggers-[a-z]+)$' /var/lib/dpkg/status || "
+    "ls /var/lib/dpkg/updates | grep -q .; } && echo ' interrupted'; true"
+)
+
+
+def explain(said: str) -> str:
+    """Return what an operator can do about an error of apt; nothing where that is not known."""
+    if re.search(r"lock", said, re.IGNORECASE):
+        return (
+            f"another apt or dpkg has been at work on the host for {LOCK_TIMEOUT} s: let it finish, or see there what "
+            "it waits for (systemctl status apt-daily-upgrade), and run the playbook again"
+        )
+    if re.search(r"update apt cache|resolv|connect|Failed to fetch|Unable to fetch|timed out", said, re.IGNORECASE):
+        return (
+            "the host gets no packages from its mirror: see 'apt-get update' there, its network, its proxy "
+            "(/etc/apt/apt.conf.d) and its sources (/etc/apt/sources.list*), and run the playbook again"
+        )
+    return ""
 
 
 class ActionModule(ActionBase):
@@ -26,12 +50,19 @@ class ActionModule(ActionBase):
         """Return what was missing, or apt's own result when it could not be installed."""
         result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            argument_spec={"name": {"type": "list", "elements": "str", "required": True}}
+            argument_spec={"name": {"type": "list", "elements": "str", "default": []}}
         )
-        query = "dpkg-query --show --showformat '${Package} ${db:Status-Status}\\n' " + shlex.join(arguments["name"])
-        answer = self._low_level_execute_command(f"{query} 2>/dev/null")
+        names = shlex.join(arguments["name"] or ["dpkg"])
+        query = f"dpkg-query --show --showformat '${{Package}} ${{db:Status-Status}}\\n' {names}"
+        answer = self._low_level_execute_command(f"{query} 2>/dev/null; {INTERRUPTED}")
         installed = {line.split()[0] for line in answer["stdout_lines"] if line.endswith(" installed")}
         missing = [name for name in arguments["name"] if name not in installed]
+        result |= {"changed": bool(missing), "missing": missing}
+        if " interrupted" in answer["stdout_lines"]:
+            repaired = self._execute_module("dpkg_repair", {"lock_timeout": LOCK_TIMEOUT}, task_vars=task_vars)
+            if repaired.get("failed"):
+                return result | repaired
+            result |= {"changed": bool(missing) or repaired["changed"], "finished": repaired["packages"]}
         if missing and not self._task.check_mode:
             # A run starts what it installs by itself; needrestart would look at every process after each installation.
             self._task.environment = [*(self._task.environment or []), {"NEEDRESTART_SUSPEND": "1"}]
@@ -40,7 +71,11 @@ class ActionModule(ActionBase):
                 "install_recommends": False,
                 "update_cache": True,
                 "cache_valid_time": UPDATE_AGE,
-                "lock_timeout": 300,
+                "lock_timeout": LOCK_TIMEOUT,
             }
-            return self._execute_module("ansible.builtin.apt", module_args=apt, task_vars=task_vars)
-        return result | {"changed": bool(missing), "missing": missing}
+            installed_now = self._execute_module("ansible.builtin.apt", module_args=apt, task_vars=task_vars)
+            said = " ".join(str(installed_now.get(part, "")) for part in ("msg", "stderr"))
+            if installed_now.get("failed") and (help_text := explain(said)):
+                installed_now |= {"msg": f"{', '.join(missing)}: {help_text}", "apt": installed_now.get("msg", "")}
+            return installed_now
+        return result

@@ -89,14 +89,30 @@ class ActionModule(ActionBase):
             why = "the PATH of root has no /usr/sbin, as the way to root keeps that of the user of ssh"
             fix = "set ansible_become_flags: -l for su, or set PATH in doas.conf (setenv) or sudoers (secure_path)"
             return result | self._fault(variables, why, fix, facts)
+        self._warn_of_firewalls(facts.get("preflight_firewalls", []), variables)
         return result | {"ansible_facts": facts}
+
+    def _warn_of_firewalls(self, firewalls: list[str], variables: dict[str, Any]) -> None:
+        """Name other firewalls: whether they let in what the site opens is not known, so they are no fault."""
+        try:
+            enabled = self._templar.template(variables.get("firewall_enabled", True))
+        except AnsibleError:
+            enabled = True  # a fault of its own
+        if firewalls and enabled is True:
+            self._display.warning(
+                f"{variables['inventory_hostname']}: besides the site's firewall there is {' and '.join(firewalls)}, "
+                "which may drop what the site opens: switch it off, or open the ports in it too (docs/network.md)"
+            )
 
     def _gather(self, variables: dict[str, Any], pythons: list[str]) -> dict[str, Any]:
         gathered = variables.get("ansible_facts", {}).get("_ansible_facts_gathered")
         before = time.time()
-        facts = self._ask(
-            "preflight_facts", {"gather_subset": [] if gathered else SUBSETS, "pythons": pythons}, variables
-        )
+        try:
+            application = str(self._templar.template(variables.get("base_app_name", "")))
+        except AnsibleError:
+            application = ""  # a fault of its own
+        arguments = {"gather_subset": [] if gathered else SUBSETS, "pythons": pythons, "application": application}
+        facts = self._ask("preflight_facts", arguments, variables)
         after = time.time()
         # Against this machine's clock, as hosts are asked one after the other; what the way took is not known.
         facts["preflight_clock_offset"] = facts["preflight_clock"] - (before + after) / 2

@@ -7,6 +7,7 @@ It runs once for all hosts, opens no connection, and adds to preflight's faults:
 - options of the wiring (topology_*, ansible_port and others) out of the bounds of plugins/topology_options.yml;
 - two hosts of one address; clocks that differ; ports that something else holds;
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
+- another site than the one that is recorded on a host: its application, database, vault, or a group that is empty now;
 - what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
 - another ansible-core than the project is made for, and collections that are missing.
 """
@@ -215,6 +216,33 @@ def port_faults(name: str, ports: Mapping[str, int], listening: Mapping[str, lis
             yield name, Fault("", why, fix="stop it, or give the service another port")
 
 
+def site_faults(record: Mapping[str, Any], wanted: Mapping[str, Any], groups: list[str]) -> Iterator[Any]:
+    """Yield what of a site that lives on a host is another in the inventory; `groups` are those that have hosts."""
+    go_on = "or, to give up what is on this host, add -e '{\"base_site_change\": true}'"
+    if error := record.get("error"):
+        yield Fault("", str(error), fix=f"remove the file if you know that the host is this site's, {go_on}")
+        return
+    was, now = record.get("application", ""), wanted.get("application", "")
+    if was and was != now:
+        why = f"this host belongs to the site of the application {was}; {now} would be begun beside it"
+        yield Fault("django_app_name", why, now, f"write {was} again, name another host, {go_on}")
+        return
+    was, now = record.get("vault", ""), wanted.get("vault", "")
+    if was and was != now:
+        why = "the vault is not the one that this host was set up with: the site would get other passwords and keys"
+        fix = f"bring group_vars/all/vault.yml back from your own copy (playbooks/rotate.yml changes secrets), {go_on}"
+        yield Fault("vault_site_id", why, fix=fix)
+    was, now = record.get("database", ""), wanted.get("database", "")
+    if was and was != now and "database" in groups:
+        why = f"the data of this site is in the database {was}; another one would be begun, empty"
+        yield Fault("postgresql_database", why, str(now), f"write {was} again, {go_on}")
+    for group in record.get("groups", []):
+        if group not in groups:
+            why = f"the group {group} has no host any more, and this host goes on with what it was set up for in it"
+            fix = f"name a host in it (docs/scaling.md says how a host leaves a group), {go_on}"
+            yield Fault("", why, fix=fix)
+
+
 def tool_faults(version: str, collections: tuple[str, ...]) -> Iterator[Any]:
     """Yield what is wrong with the tools of the control node."""
     if version.split(".")[:2] != ANSIBLE.split("."):
@@ -260,6 +288,9 @@ class ActionModule(Preflight):
                 workers[name] = read("celery_beat", False), has_workers, read("topology_worker_hosts", [])
             if address := read("topology_address", ""):
                 addresses[name] = address
+            record = facts[name].get("preflight_site", {})
+            if record and not read("base_site_change", False) and (wanted := read("base_site", {})):
+                faults += [(name, fault) for fault in site_faults(record, wanted, read("base_groups", []))]
             ports = plan.ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
             faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]

@@ -122,6 +122,9 @@ def notes_of(host: str, state: dict[str, Any]) -> Iterator[str]:
     if "queues" in state:
         queues = ", ".join(f"{name} {length}" for name, length in sorted(state["queues"].items()))
         yield f"{host}: queues: {queues or 'empty'}"
+    if state.get("firewalls"):
+        others = ", ".join(state["firewalls"])
+        yield f"{host}: besides the site's firewall there is {others}, which may drop what the site opens"
     if "migrations" in state:
         yield f"{host}: migrations: {state['migrations'] or 'none'} to be applied"
 

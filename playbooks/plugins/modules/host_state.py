@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.firewalls import others
 from ansible.module_utils.postgresql_cluster import Cluster
 from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.release_store import releases_in_use
@@ -164,12 +165,23 @@ class Host:
         }
 
     def firewall(self) -> bool:
-        """Whether packets are dropped that nobody has asked for."""
+        """Whether the site's firewall drops packets that nobody has asked for."""
         try:
-            rules = self._run("nft", "list", "ruleset")
+            rules = self._run("nft", "list", "table", "inet", "slipway")
         except OSError:
             return False
         return bool(re.search(r"hook input [^}]*policy drop", rules))
+
+    def firewalls(self) -> list[str]:
+        """Firewalls beside the site's own, which may drop what that lets in."""
+
+        def run(command: list[str]) -> str:
+            try:
+                return self._run(*command)
+            except OSError:
+                return ""
+
+        return others(run)
 
     def disk(self) -> dict[str, int]:
         """How full each file system is that holds something of the site, in percent."""

@@ -3,6 +3,7 @@
 
     preflight_facts:
       gather_subset: [min, virtual]   # kinds of Ansible's own facts to tell as well: one way to the host, not two
+      application: shop               # the name that the site's account, units and folders have or shall have
 
 - what Ansible's own facts say of memory and processors, as `memtotal_mb` and `processor_nproc`; the subset `hardware`
   would look at every disk and device as well;
@@ -12,6 +13,11 @@
 - `preflight_user`: the number of the user who asked, 0 for root;
 - `preflight_path`: whether root's PATH has the system's programs: su without a login and doas keep the user's, which
   has no /usr/sbin;
+- `preflight_taken`: what bears the application's name on the host and is not the site's, each in words; nothing once
+  the role base has made the account;
+- `preflight_firewalls`: firewalls beside the site's own that drop what arrives, each in words;
+- `preflight_site`: what base has recorded of the site that the host belongs to; without a record, the `application`
+  whose account base has made there, if it is another; `error` where the record cannot be read;
 - `preflight_login`: the `user` who has logged in, and `has_key`, whether sshd would find a key or an authority for that
   user; empty on a host without sshd, which is not reached by it and needs none;
 - `preflight_python`: the version of each Python in the list `pythons`, by path, empty for one that cannot be run.
@@ -19,6 +25,8 @@
 
 from __future__ import annotations
 
+import grp
+import json
 import os
 import pwd
 import re
@@ -30,9 +38,17 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.compat import ansible_facts
 from ansible.module_utils.facts.hardware.linux import LinuxHardware
+from ansible.module_utils.firewalls import others
 
 FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
 LISTEN = "0A"
+# The comment of the account that the role base makes, by which it is known to be the site's.
+PURPOSE = "Runs the Django application"
+RECORD = Path("/var/lib/slipway-applied/site.json")
+UNITS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+UNIT = r"{}(@|-.*)?\.(automount|mount|path|service|slice|socket|target|timer)"
+# What an operator may have prepared: a shared file system for uploads.
+PREPARED = {"/srv": {"media"}}
 
 
 def target(handle: Path) -> str:
@@ -126,11 +142,77 @@ def python_version(path: str) -> str:
         return ""
 
 
+def output(command: list[str]) -> str:
+    """Return what a command says; nothing where it is not there or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def account(name: str) -> pwd.struct_passwd | None:
+    """Return the account of a name, if there is one."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def has_group(name: str) -> bool:
+    """Tell whether there is a group of a name."""
+    try:
+        return bool(grp.getgrnam(name))
+    except KeyError:
+        return False
+
+
+def is_ours(found: pwd.struct_passwd) -> bool:
+    """Tell whether the role base has made an account."""
+    return found.pw_gecos.partition(",")[0] == PURPOSE and found.pw_dir == f"/var/lib/{found.pw_name}"
+
+
+def taken(name: str, root: Path = Path("/")) -> list[str]:
+    """Return in words what bears the application's name and is not the site's."""
+    found = account(name)
+    if not name or (found and is_ours(found)):
+        return []
+    said = [f"the account {name} (user id {found.pw_uid}, home {found.pw_dir})"] if found else []
+    said += [f"the group {name}"] if has_group(name) else []
+    for folder in UNITS:
+        path = root / folder.lstrip("/")
+        names = os.listdir(path) if path.is_dir() else []
+        units = sorted(unit for unit in names if re.fullmatch(UNIT.format(re.escape(name)), unit))
+        said += [f"the unit {folder}/{unit}" for unit in units[:2]]
+        said += [f"{len(units) - 2} more units there"] if len(units) > 2 else []
+    for folder in ("/etc", "/srv", "/var/lib", "/run"):
+        path = root / folder.lstrip("/") / name
+        # An empty one is nobody's.
+        if path.is_dir() and set(os.listdir(path)) - PREPARED.get(folder, set()):
+            said.append(f"the directory {folder}/{name}")
+        elif os.path.lexists(path) and not path.is_dir():
+            said.append(f"{folder}/{name}")
+    command = f"usr/local/sbin/{name}-manage"
+    return said + ([f"/{command}"] if os.path.lexists(root / command) else [])
+
+
+def site(name: str, record: Path = RECORD) -> dict[str, object]:
+    """Return what is recorded of the site, or known by an account that the role base has made for another one."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {"error": f"{record} holds no record of a site"}
+    except FileNotFoundError:
+        others = [one.pw_name for one in pwd.getpwall() if is_ours(one) and os.path.isdir(f"/etc/{one.pw_name}")]
+        return {"application": others[0]} if others and name and name not in others else {}
+    except (OSError, ValueError) as error:
+        return {"error": f"{record} cannot be read: {error}"}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "gather_subset": {"type": "list", "elements": "str", "default": []},
+            "application": {"type": "str", "default": ""},
             "pythons": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -148,6 +230,9 @@ def main() -> None:
             "preflight_clock": time.time(),
             "preflight_user": os.geteuid(),
             "preflight_path": shutil.which("runuser") is not None,
+            "preflight_taken": taken(module.params["application"]),
+            "preflight_firewalls": others(output),
+            "preflight_site": site(module.params["application"]),
             "preflight_login": login(module.get_bin_path("sshd")),
             "preflight_python": {path: python_version(path) for path in module.params["pythons"]},
         },
