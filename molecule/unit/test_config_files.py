@@ -10,6 +10,7 @@ import pwd
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,3 +213,71 @@ def test_folders_can_be_entered_whatever_the_umask_of_the_login_is(
     assert done.returncode == 0, done.stdout
     modes = {name: oct((tmp_path / name).stat().st_mode)[-3:] for name in ("etc", "etc/new", "etc/new/deep")}
     assert set(modes.values()) == {"755"}, modes
+
+
+@pytest.fixture
+def host_module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module with a user and a group of its own, and an os that is to be changed for it alone."""
+    module = load_plugin("playbooks/plugins/modules/config_files.py")
+    monkeypatch.setattr(module, "pwd", SimpleNamespace(getpwnam=lambda _: SimpleNamespace(pw_uid=4711, pw_gid=4712)))
+    monkeypatch.setattr(module, "grp", SimpleNamespace(getgrnam=lambda _: SimpleNamespace(gr_gid=4713)))
+    monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os)))
+    return module
+
+
+def fake(check: bool = False) -> Any:
+    """Return a module of Ansible that fails by an exception."""
+
+    def fail_json(msg: str) -> None:
+        raise RuntimeError(msg)
+
+    return SimpleNamespace(check_mode=check, fail_json=fail_json)
+
+
+def test_folder_of_a_service_is_made_and_given_to_it(
+    tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(host_module.os, "chown", lambda path, uid, gid: given.append((str(path), uid, gid)))
+    path = tmp_path / "spool/app"
+    assert host_module.make_own(fake(check=True), str(path), "app") and not path.exists() and not given
+    assert host_module.make_own(fake(), str(path), "app")
+    assert path.stat().st_mode & 0o777 == 0o750 and path.parent.stat().st_mode & 0o777 == 0o755
+    assert given == [(str(path), 4711, 4712)]
+
+
+@pytest.mark.parametrize(("owner", "changes"), [(0, True), (4711, False), (33, False)])
+def test_folder_that_is_there_is_given_only_if_it_is_roots(
+    tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch, owner: int, changes: bool
+) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(host_module.os, "chown", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(host_module.os, "stat", lambda path: SimpleNamespace(st_uid=owner))
+    assert host_module.make_own(fake(), str(tmp_path), "app") == changes == bool(given)
+
+
+def test_folder_hands_its_group_down(tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in it from before gets the group, and its folders the bit by which new files get it."""
+    (tmp_path / "a/b").mkdir(parents=True, mode=0o750)
+    (tmp_path / "a/b/file").touch()
+    (tmp_path / "a/link").symlink_to("/etc/passwd")
+    given = {}
+    monkeypatch.setattr(
+        host_module.os, "chown", lambda path, uid, gid, **options: given.update({str(path): (uid, gid, options)})
+    )
+    host_module.hand_down_group(fake(), {"path": str(tmp_path), "group": "www-data"})
+    assert [path.removeprefix(str(tmp_path)) for path in given] == ["/a", "/a/link", "/a/b", "/a/b/file", ""]
+    assert {(uid, gid) for uid, gid, _ in given.values()} == {(-1, 4713)}
+    assert given[str(tmp_path / "a/link")][2] == {"follow_symlinks": False}
+    assert all((tmp_path / name).stat().st_mode & 0o2000 for name in ("a", "a/b"))
+
+
+def test_file_server_that_trusts_no_root_is_told_of(
+    tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(host_module.os, "chown", refuse)
+    with pytest.raises(RuntimeError, match=r"(?s)may not give .* the group www-data .*docs/scaling.md"):
+        host_module.hand_down_group(fake(), {"path": str(tmp_path), "group": "www-data"})

@@ -88,6 +88,21 @@ def test_uploaded_files_from_another_folder(host: Host, site: Site) -> None:
     assert "immutable" not in answer.headers["Cache-Control"]
 
 
+def test_files_below_directories_are_served(host: Host, site: Site) -> None:
+    """Whoever writes them, in whatever directories, with whatever permissions for the group."""
+    text = f"kept {time.time_ns()}"
+    paths = site.post("/keep/", data=text.encode()).json()["files"]
+    code = f"from mysite.files import keep; print(*keep({text!r}))"
+    paths += host.check_output("mysite-manage shell -v0 -c %s", code).split()
+    answers = {path: site.get(f"/files/uploaded/{path}") for path in paths}
+    assert {path: (answer.status_code, answer.text) for path, answer in answers.items()} == dict.fromkeys(
+        paths, (200, text)
+    )
+    assert len(paths) == 9
+    # Nobody else of the host reads what is the group's.
+    assert host.run("runuser -u nobody -- cat %s/uploads/%s", STATE, paths[1]).failed
+
+
 # What the inventory says
 
 

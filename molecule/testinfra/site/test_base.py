@@ -50,3 +50,31 @@ def test_services_are_confined(host: Host, service: str) -> None:
 
 def test_no_unit_has_failed(host: Host) -> None:
     assert host.check_output("systemctl list-units --failed --plain --no-legend") == ""
+
+
+# Takes the processor for some seconds and is ready then, as an application does that loads on a slow host.
+SLOW_START = """
+import os, socket, time
+while time.process_time() < 6:
+    pass
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+    systemd.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
+    systemd.send(b"READY=1")
+time.sleep(60)
+"""
+START = (
+    "systemd-run --quiet --unit start-try --service-type notify --property NotifyAccess=all --property User=%s "
+    "--property TimeoutStartSec=3 /usr/bin/python3 -I /usr/local/lib/slipway/start.py --unit start-try.service "
+    "--seconds 3 "
+)
+
+
+@pytest.mark.parametrize(("command", "starts"), [(["python3", "-c", SLOW_START], True), (["sleep", "60"], False)])
+def test_slow_start_has_its_time_and_one_that_hangs_has_not(host: Host, command: list[str], starts: bool) -> None:
+    """Both take longer than their limit; the time is extended for as long as there is progress."""
+    done = host.run(START + " ".join("%s" for _ in command), APP, *command)
+    try:
+        assert done.succeeded == starts, done
+        assert host.check_output("systemctl show -P Result start-try") == ("success" if starts else "timeout")
+    finally:
+        host.run("systemctl stop start-try; systemctl reset-failed start-try")

@@ -18,6 +18,12 @@ Of services that are data, files for each one, in the same call:
         folders: [{path: "/etc/app/services/celery-{name}"}]
         files: [{src: etc/app/services/celery/unit.j2, dest: "/etc/app/services/celery-{name}/unit"}]
 
+Directories that a service writes to are made where they are missing, and given to its user where they are root's:
+
+      own: {user: app, paths: [/var/spool/app]}
+
+A folder with `hand_down_group: true` and a mode as 2755 gives its group to all that is in it and to what comes.
+
 where {name} in a path is the item's own `name`.
 
 An override may be a whole template, or {% extends %} the one that it stands in for, by the name in `src`, and have
@@ -57,7 +63,12 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         path = {"type": "path", "required": True}
         entries = {
-            "folders": {"type": "list", "elements": "dict", "default": [], "options": {"path": path, **ATTRIBUTES}},
+            "folders": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": path, **ATTRIBUTES, "hand_down_group": {"type": "bool", "default": False}},
+            },
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -70,6 +81,13 @@ class ActionModule(ActionBase):
             | {
                 "validate": {"type": "list", "elements": "str", "default": []},
                 "overrides": {"type": "dict", "default": {}},
+                "own": {
+                    "type": "dict",
+                    "options": {
+                        "user": {"type": "str", "required": True},
+                        "paths": {"type": "list", "elements": "str", "required": True},
+                    },
+                },
                 "repeat": {
                     "type": "dict",
                     "options": entries
@@ -100,18 +118,29 @@ class ActionModule(ActionBase):
                 for file in repeat["files"]
             ]
             only = repeat["only"] and {"pattern": repeat["only"], "keep": [folder["path"] for folder in own]}
-        if self._is_there(folders, files, only):
+        own = arguments["own"]
+        if self._is_there(folders, files, only, own["paths"] if own else []):
             return {"changed": False, "changed_paths": [], "diff": []}
         # The module's arguments are whole files: not for the log of the host, nor for the output of -vvv.
         result = self._execute_module(
             "config_files",
-            module_args={"folders": folders, "files": files, "only": only, "validate": arguments["validate"]},
+            module_args={
+                "folders": folders,
+                "files": files,
+                "only": only,
+                "own": own,
+                "validate": arguments["validate"],
+            },
             task_vars=variables | {"ansible_no_target_syslog": True},
         )
         return {name: value for name, value in result.items() if name != "invocation"}
 
     def _is_there(
-        self, folders: list[dict[str, Any]], files: list[dict[str, Any]], only: dict[str, Any] | None
+        self,
+        folders: list[dict[str, Any]],
+        files: list[dict[str, Any]],
+        only: dict[str, Any] | None,
+        own: list[str] | None = None,
     ) -> bool:
         """Tell whether all is as it should be; in doubt it is not, and the module looks more closely."""
         wanted = [describe(folder, "directory", "0755") for folder in folders]
@@ -122,6 +151,7 @@ class ActionModule(ActionBase):
         commands = [f"stat --format='%F|%U|%G|%a|%n' -- {shlex.join(entry['path'] for entry in folders + files)}"]
         if files:
             commands.append(f"sha256sum -- {shlex.join(file['path'] for file in files)}")
+        commands += [f"test -e {shlex.quote(path)} && test ! -O {shlex.quote(path)}" for path in own or []]
         if only:
             wanted += sorted(set(only["keep"]))
             commands.append("printf '%s\\n' " + "*".join(shlex.quote(part) for part in only["pattern"].split("*")))

@@ -163,12 +163,21 @@ class Service:
         return files_digest(files, salt=os.path.realpath(release))
 
     def runs(self, slot: str | None) -> str:
-        """Return the digest that a slot was last started with, empty if it never was."""
+        """Return the digest that a slot was last started with, empty if it never was or was changed by hand since."""
+        if slot and os.path.exists(self.path(slot, "made")):
+            with open(self.path(slot, "made")) as file:
+                if file.read() != self.content(slot):
+                    return ""
         try:
             with open(self.path(slot or "none", "digest")) as file:
                 return file.read()
         except FileNotFoundError:
             return ""
+
+    def content(self, slot: str) -> str:
+        """Return the digest of a slot's files and of its unit as they are."""
+        names = set(os.listdir(self.path(slot))) - {"digest", "made", "release"}
+        return files_digest([*(self.path(slot, name) for name in names), f"{UNITS}/{self.unit(slot)}"])
 
     def is_current(self, release: str) -> bool:
         """Tell whether the live slot is what is wanted, and runs."""
@@ -195,6 +204,7 @@ class Service:
         with open(os.path.join(self.source, "unit")) as file:
             unit = file.read() + addition
         write_atomically(f"{UNITS}/{self.unit(slot)}", unit.encode())
+        write_atomically(self.path(slot, "made"), self.content(slot).encode())
 
     def start(self, slot: str, leave: bool = False) -> None:
         """Start a slot and wait until systemd says that it is ready; raise SlotError with its journal if it is not.
@@ -370,6 +380,7 @@ class Service:
         for name in (self.starter, *(self.unit(slot) for slot in (*SLOTS, CANARY))):
             if os.path.exists(f"{UNITS}/{name}"):
                 os.unlink(f"{UNITS}/{name}")
+        shutil.rmtree(f"{UNITS}/{self.starter}.d", ignore_errors=True)
         # Last: it is what tells the next run, should this one be cut, that the service is still to be removed.
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import glob
+import grp
 import os
+import pwd
 import re
 import shutil
+import stat
 import tempfile
 from typing import Any
 
@@ -21,7 +24,18 @@ description:
   - When that or the command C(validate) refuses the new files, the previous ones are restored, so that nothing is left
     that would keep a service from starting.
 options:
-  folders: {description: "Folders, each with path, owner, group and mode.", type: list, elements: dict, default: []}
+  folders:
+    description: >-
+      Folders, each with path, owner, group and mode. With C(hand_down_group) all that is in one gets its group, where
+      it has another or its mode has no setgid bit yet.
+    type: list
+    elements: dict
+    default: []
+  own:
+    description: >-
+      Directories that a service writes to, as C(paths), and its C(user). Missing ones are made, and those that root
+      owns become the user's; others stay as they are.
+    type: dict
   files:
     description: Files, each with path, content, owner, group, mode; of a I(secret) one no diff is shown.
     type: list
@@ -49,6 +63,48 @@ def set_attributes(module: AnsibleModule, entry: dict[str, Any], mode: str) -> b
         "mode": entry["mode"] or mode,
     }
     return module.set_fs_attributes_if_different(module.load_file_common_arguments(wanted), False)
+
+
+def hand_down_group(module: AnsibleModule, folder: dict[str, Any]) -> None:
+    """Give all that is in a folder its group, and the folders in it the bit by which new files get it (setgid).
+
+    The folder itself is given both by the caller, after this: so a run that was cut is finished by the next one.
+    """
+    group = grp.getgrnam(folder["group"]).gr_gid
+    try:
+        for top, _, files in os.walk(folder["path"]):
+            status = os.stat(top)
+            if top != folder["path"] and not (status.st_gid == group and status.st_mode & stat.S_ISGID):
+                os.chown(top, -1, group)
+                os.chmod(top, stat.S_IMODE(status.st_mode) | stat.S_ISGID)
+            for name in files:
+                path = os.path.join(top, name)
+                if os.lstat(path).st_gid != group:
+                    os.chown(path, -1, group, follow_symlinks=False)
+        os.chown(folder["path"], -1, group)
+    except PermissionError as error:
+        module.fail_json(
+            msg=f"root of this host may not give {error.filename} the group {folder['group']} ({group}), as on a file "
+            f"server that trusts no root. Do it on the file server, in the folder that it shares: chgrp -R {group} . "
+            "&& find . -type d -exec chmod g+s {} + (docs/scaling.md, one folder for all)"
+        )
+
+
+def make_own(module: AnsibleModule, path: str, user: str) -> bool:
+    """Make a folder that a service writes to, its user's own; return whether that was a change.
+
+    One that is there stays as somebody has made it, unless root owns it.
+    """
+    missing = not os.path.exists(path)
+    if not missing and os.stat(path).st_uid != 0:
+        return False
+    if not module.check_mode:
+        if missing:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            os.mkdir(path, mode=0o750)
+        entry = pwd.getpwnam(user)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    return True
 
 
 def write(module: AnsibleModule, path: str, content: bytes) -> None:
@@ -123,7 +179,19 @@ def main() -> None:
     path = {"type": "path", "required": True}
     module = AnsibleModule(
         argument_spec={
-            "folders": {"type": "list", "elements": "dict", "default": [], "options": {"path": path, **ATTRIBUTES}},
+            "folders": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": path, **ATTRIBUTES, "hand_down_group": {"type": "bool", "default": False}},
+            },
+            "own": {
+                "type": "dict",
+                "options": {
+                    "user": {"type": "str", "required": True},
+                    "paths": {"type": "list", "elements": "path", "required": True},
+                },
+            },
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -154,10 +222,16 @@ def main() -> None:
         missing = not os.path.isdir(folder["path"])
         if missing and not module.check_mode:
             os.makedirs(folder["path"], mode=0o755)
+        if folder.get("hand_down_group") and not module.check_mode:
+            status = os.stat(folder["path"])
+            if not status.st_mode & stat.S_ISGID or status.st_gid != grp.getgrnam(folder["group"]).gr_gid:
+                hand_down_group(module, folder)
         # A dry run cannot say more of what is not there yet.
         if missing | (not (missing and module.check_mode) and set_attributes(module, folder, "0755")):
             changed.append(folder["path"])
 
+    if own := module.params.get("own"):
+        changed += [path for path in own["paths"] if make_own(module, path, own["user"])]
     for file in module.params["files"]:
         content = file["content"].encode()
         try:

@@ -1,4 +1,4 @@
-"""The Celery application, and the one task."""
+"""The Celery application, and its tasks."""
 
 import celery
 
@@ -10,3 +10,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 def where(task: celery.Task) -> str:
     """Return the name of the worker that runs this."""
     return task.request.hostname
+
+
+@app.task
+def keep(text: str) -> list[str]:
+    """Write uploads as the web server does."""
+    # The settings are there when a task runs.
+    from mysite import files
+
+    return files.keep(text)

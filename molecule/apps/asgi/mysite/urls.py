@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.index),
     path("alive", views.alive),
     path("internal/secret/", views.alive),
+    path("keep/", views.keep),
     path("notes/", views.notes),
     path("pieces/", views.pieces),
     path("slow/", views.slow),

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.templatetags.static import static
 
-from mysite.celery import where
+from mysite import celery, files
 from mysite.models import Note
 
 
@@ -30,6 +30,14 @@ async def notes(request: HttpRequest) -> JsonResponse:
     if request.method == "POST":
         await Note.objects.acreate(text=request.body.decode())
     return JsonResponse({"notes": [note.text async for note in Note.objects.order_by("pk")]})
+
+
+async def keep(request: HttpRequest) -> JsonResponse:
+    """Write what is posted to files, here and by a worker, and return their paths."""
+    text = request.body.decode()
+    result = await sync_to_async(celery.keep.apply_async)([text], queue="quick")
+    files_of_both = await sync_to_async(files.keep)(text) + await sync_to_async(result.get)(timeout=10)
+    return JsonResponse({"files": files_of_both})
 
 
 async def pieces(request: HttpRequest) -> StreamingHttpResponse:
@@ -69,5 +77,5 @@ async def told(request: HttpRequest) -> JsonResponse:
 
 async def worker(request: HttpRequest, queue: str) -> JsonResponse:
     """Return the name of the worker that takes tasks from `queue`."""
-    result = await sync_to_async(where.apply_async)(queue=queue)
+    result = await sync_to_async(celery.where.apply_async)(queue=queue)
     return JsonResponse({"worker": await sync_to_async(result.get)(timeout=10)})
