@@ -98,8 +98,9 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"processes_services": [{"name": "web", "command": ["run"]}]}, "those are gunicorn's and Celery's"),
-        ({"processes_services": [{"name": "celery-x", "command": ["run"]}]}, "those are gunicorn's and Celery's"),
+        ({"processes_services": [{"name": "recover", "command": ["run"]}]}, "those are gunicorn's, Celery's"),
+        ({"processes_services": [{"name": "web", "command": ["run"]}]}, "those are gunicorn's, Celery's"),
+        ({"processes_services": [{"name": "celery-x", "command": ["run"]}]}, "those are gunicorn's, Celery's"),
         ({"processes_services": [{"name": "Listener", "command": ["run"]}]}, "must have names of small letters"),
         ({"processes_services": [{"name": "sweep", "command": ["run"]}]}, "have a name twice: sweep, sweep"),
         ({"processes_services": [{"name": "a", "command": ["A=b", "run"]}]}, "begin with a program's name"),

@@ -64,7 +64,7 @@ def test_editors_picture_and_its_versions_are_served(
         answer = send("/admin/blog/post/add/", fields, picture=("a.png", picture(), "image/png"))
         assert answer.history, re.findall(r'class="errorlist"[^>]*>.*', answer.text) or answer.text[:3000]
     told = f"{POST} p = Post.objects.get(slug='{slug}'); print(p.picture.name, p.thumbnails_made_at is not None)"
-    wait_until(lambda: manage("shell", "-v0", "-c", told).endswith("True"), 60, "a worker makes the versions")
+    wait_until(lambda: manage("shell", "-v0", "-c", told).endswith("True"), "a worker makes the versions")
     name = manage("shell", "-v0", "-c", told).split()[0]
     stem = name.rpartition(".")[0]
     paths = edge_host.check_output("cd %s && find %s* -type f", MEDIA, stem).splitlines()

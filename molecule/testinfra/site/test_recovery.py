@@ -56,6 +56,42 @@ def test_killed_three_times_in_a_row(host: Host, site: Site, service: str) -> No
     wait_until(site.answers, service)
 
 
+@pytest.mark.runs_on("worker", first=True)
+def test_service_that_is_given_up_is_failed_and_tried_again(host: Host) -> None:
+    """What it waited for may be back; one that somebody has stopped stays as it is."""
+    unit = live_unit(host, "celery-default")
+    drop_in = f"/run/systemd/system/{unit}.d"
+    host.check_output("mkdir %s && printf '[Unit]\\nStartLimitBurst=1\\n' >%s/burst.conf", drop_in, drop_in)
+    host.check_output("systemctl daemon-reload")
+
+    def state() -> str:
+        return host.check_output("systemctl show -P ActiveState %s", unit)
+
+    def give_up() -> None:
+        """Kill it whenever it runs, until systemd starts it no more."""
+
+        def failed() -> bool:
+            host.run("systemctl kill --signal KILL %s", unit)
+            return state() == "failed"
+
+        wait_until(failed, f"{unit} is given up")
+
+    try:
+        give_up()
+        host.check_output("systemctl stop %s-celery-default && systemctl start %s-recover.service", APP, APP)
+        assert state() == "failed", "one that was stopped by hand was started"
+        host.check_output("systemctl --no-block start %s-celery-default", APP)
+        wait_until(lambda: state() != "failed", "started by hand")
+        give_up()
+        host.check_output("systemctl start %s-recover.service", APP)
+        wait_until(lambda: state() == "active", "it is tried again")
+    finally:
+        host.check_output("rm -r %s && systemctl daemon-reload && systemctl reset-failed %s", drop_in, unit)
+        host.check_output("systemctl start %s-celery-default %s", APP, unit)
+    assert host.check_output("systemctl is-enabled %s-recover.timer", APP) == "enabled"
+    assert host.check_output("systemctl is-active %s-recover.timer", APP) == "active"
+
+
 @pytest.mark.runs_on("app")
 def test_requests_wait_while_gunicorn_is_dead(host: Host, site: Site) -> None:
     """Asked where gunicorn listens: an Nginx that knows another host would hide that this one refuses."""

@@ -86,6 +86,7 @@ class ActionModule(ActionBase):
                     "options": {
                         "user": {"type": "str", "required": True},
                         "paths": {"type": "list", "elements": "str", "required": True},
+                        "adopt": {"type": "bool", "default": True},
                     },
                 },
                 "repeat": {
@@ -119,7 +120,7 @@ class ActionModule(ActionBase):
             ]
             only = repeat["only"] and {"pattern": repeat["only"], "keep": [folder["path"] for folder in own]}
         own = arguments["own"]
-        if self._is_there(folders, files, only, own["paths"] if own else []):
+        if self._is_there(folders, files, only, own):
             return {"changed": False, "changed_paths": [], "diff": []}
         # The module's arguments are whole files: not for the log of the host, nor for the output of -vvv.
         result = self._execute_module(
@@ -140,7 +141,7 @@ class ActionModule(ActionBase):
         folders: list[dict[str, Any]],
         files: list[dict[str, Any]],
         only: dict[str, Any] | None,
-        own: list[str] | None = None,
+        own: dict[str, Any] | None = None,
     ) -> bool:
         """Tell whether all is as it should be; in doubt it is not, and the module looks more closely."""
         wanted = [describe(folder, "directory", "0755") for folder in folders]
@@ -151,7 +152,8 @@ class ActionModule(ActionBase):
         commands = [f"stat --format='%F|%U|%G|%a|%n' -- {shlex.join(entry['path'] for entry in folders + files)}"]
         if files:
             commands.append(f"sha256sum -- {shlex.join(file['path'] for file in files)}")
-        commands += [f"test -e {shlex.quote(path)} && test ! -O {shlex.quote(path)}" for path in own or []]
+        for path in map(shlex.quote, own["paths"] if own else []):
+            commands.append(f"test -e {path}" + (f" && test ! -O {path}" if own and own["adopt"] else ""))
         if only:
             wanted += sorted(set(only["keep"]))
             commands.append("printf '%s\\n' " + "*".join(shlex.quote(part) for part in only["pattern"].split("*")))

@@ -34,7 +34,7 @@ options:
   own:
     description: >-
       Directories that a service writes to, as C(paths), and its C(user). Missing ones are made, and those that root
-      owns become the user's; others stay as they are.
+      owns become the user's, with C(adopt), which is the default; others stay as they are.
     type: dict
   files:
     description: Files, each with path, content, owner, group, mode; of a I(secret) one no diff is shown.
@@ -90,13 +90,13 @@ def hand_down_group(module: AnsibleModule, folder: dict[str, Any]) -> None:
         )
 
 
-def make_own(module: AnsibleModule, path: str, user: str) -> bool:
+def make_own(module: AnsibleModule, path: str, user: str, adopt: bool = True) -> bool:
     """Make a folder that a service writes to, its user's own; return whether that was a change.
 
-    One that is there stays as somebody has made it, unless root owns it.
+    One that is there stays as somebody has made it, unless root owns it and it is to be adopted.
     """
     missing = not os.path.exists(path)
-    if not missing and os.stat(path).st_uid != 0:
+    if not missing and (not adopt or os.stat(path).st_uid != 0):
         return False
     if not module.check_mode:
         if missing:
@@ -190,6 +190,7 @@ def main() -> None:
                 "options": {
                     "user": {"type": "str", "required": True},
                     "paths": {"type": "list", "elements": "path", "required": True},
+                    "adopt": {"type": "bool", "default": True},
                 },
             },
             "files": {
@@ -231,7 +232,7 @@ def main() -> None:
             changed.append(folder["path"])
 
     if own := module.params.get("own"):
-        changed += [path for path in own["paths"] if make_own(module, path, own["user"])]
+        changed += [path for path in own["paths"] if make_own(module, path, own["user"], own["adopt"])]
     for file in module.params["files"]:
         content = file["content"].encode()
         try:

@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.managed_unit import keep
 from ansible.module_utils.probe import PROBES, Server, first_fault
 from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
-from ansible.module_utils.slots import CANARY, SLOTS, Service, SlotError, all_services, is_wanted, read_link
+from ansible.module_utils.slots import CANARY, SLOTS, UNITS, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
@@ -126,6 +126,9 @@ class Releaser:
         chosen = self.chosen()
         for unit in (unit for service in chosen for unit in service.settings["beside"]):
             self.actions += [f"{action} {unit['name']}" for action in keep(self.module, unit)]
+        recover = f"{self.application}-recover.timer"
+        if chosen and os.path.exists(f"{UNITS}/{recover}"):
+            self.actions += [f"{action} {recover}" for action in keep(self.module, {"name": recover})]
         services = [service for service in chosen if not service.is_current(self.candidate)]
         self.actions += [f"switch {service.name}" for service in services]
         if self.module.check_mode or not services:
