@@ -85,6 +85,10 @@ def test_what_was_changed_by_hand_is_put_right(
     edge_host.check_output("echo '# by hand' >>/etc/nginx/conf.d/slipway.conf")
     edge_host.check_output("rm /srv/%s/static/site.css*", APP)
     beat_host.check_output("systemctl stop %s-celery-beat", APP)
+    # A unit of a slot, and a file of a slot: no role's own, but copies of them.
+    host.check_output("echo '# by hand' >>/etc/systemd/system/%s", live_unit(host, "web"))
+    worker = live_unit(beat_host, "celery-default")
+    beat_host.check_output("echo X=1 >>/srv/%s/slots/celery-default/live/app.env", APP)
     host.check_output("chmod 644 /etc/%s/app.env", APP)
     # Nginx knows for some seconds what it has opened.
     wait_until(lambda: site.get("/static/site.css").status_code == 404, "the end of a file")
@@ -94,6 +98,9 @@ def test_what_was_changed_by_hand_is_put_right(
     assert site.get("/static/site.css").status_code == 200
     assert beat_host.run("systemctl is-active %s", live_unit(beat_host, "celery-beat")).stdout.strip() == "active"
     assert host.file(f"/etc/{APP}/app.env").mode == 0o640
+    assert "by hand" not in host.file(f"/etc/systemd/system/{live_unit(host, 'web')}").content_string
+    assert live_unit(beat_host, "celery-default") != worker
+    assert "X=1" not in beat_host.file(f"/srv/{APP}/slots/celery-default/live/app.env").content_string
     again = site_playbook("site.yml")
     assert again.returncode == 0, again.stdout[-4000:]
     assert changes(again.stdout) == []
