@@ -1,0 +1,164 @@
+"""Services in two slots: the cause of a failure is what is known of it, and one that does not stay up is refused."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import pytest
+from conftest import ROOT
+
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
+slots = importlib.import_module("ansible.module_utils.slots")
+
+UNIT = "shop-web@a.service"
+TRACEBACK = ["Traceback (most recent call last):", "django.db.utils.OperationalError: connection refused"]
+
+
+class Systemd:
+    """A systemd that says what it is told to say."""
+
+    def __init__(self, journal: list[str], **state: str) -> None:
+        self.lines = journal
+        self.state = {"ActiveState": "active", "SubState": "running", "NRestarts": "0"} | state
+        self.calls: list[tuple[str, ...]] = []
+        self.starts = True
+
+    def show(self, _: str) -> dict[str, str]:
+        """Return the state."""
+        return self.state
+
+    def value(self, _: str, __: str) -> str:
+        """Return the time limit."""
+        return "1min 30s"
+
+    def journal(self, _: str, since: float = 0) -> list[str]:
+        """Return the journal."""
+        return self.lines
+
+    def try_run(self, *arguments: str) -> tuple[bool, str]:
+        """Note a command."""
+        self.calls.append(arguments)
+        return self.starts or arguments[0] != "start", "Job for the unit failed."
+
+
+def service(systemd: Systemd, **settings: Any) -> Any:
+    """Return a service of the application shop."""
+    made = slots.Service("shop", "web", systemd)
+    made.settings |= settings
+    return made
+
+
+@pytest.mark.parametrize(
+    ("journal", "said", "not_said"),
+    [
+        # It has asked the database in vain, and that is not why it was too slow.
+        (
+            [*TRACEBACK, f"{UNIT}: start operation timed out. Terminating.", f"{UNIT}: Failed with result 'timeout'."],
+            "it was not ready in time (TimeoutStartSec=1min 30s)",
+            "OperationalError",
+        ),
+        (
+            [
+                *TRACEBACK,
+                f"{UNIT}: Main process exited, code=exited, status=1/FAILURE",
+                f"{UNIT}: Failed with result 'exit-code'.",
+            ],
+            "it ended with status 1/FAILURE; django.db.utils.OperationalError: connection refused",
+            "timed out",
+        ),
+        (
+            [
+                f"{UNIT}: Failed to set up mount namespacing: /srv/data: No such file or directory",
+                f"{UNIT}: Main process exited, code=exited, status=226/NAMESPACE",
+                f"{UNIT}: Failed with result 'exit-code'.",
+            ],
+            "status 226/NAMESPACE; Failed to set up mount namespacing: /srv/data: No such file or directory",
+            "guess",
+        ),
+        (
+            [*TRACEBACK, f"{UNIT}: A process of this unit has been killed by the OOM killer.",
+             f"{UNIT}: Main process exited, code=killed, status=9/KILL", f"{UNIT}: Failed with result 'oom-kill'."],
+            "the kernel ended it because memory ran out",
+            "OperationalError",
+        ),
+        (
+            [f"{UNIT}: Main process exited, code=killed, status=9/KILL", f"{UNIT}: Failed with result 'signal'."],
+            "ended by the signal 9/KILL",
+            "OperationalError",
+        ),
+        (TRACEBACK, "Job for the unit failed.", "OperationalError"),
+        (
+            [
+                '  File "gunicorn/util.py", line 138, in set_owner_process',
+                "PermissionError: [Errno 1] Operation not permitted",
+                f"{UNIT}: Main process exited, code=exited, status=3/NOTIMPLEMENTED",
+                f"{UNIT}: Failed with result 'exit-code'.",
+            ],
+            "can become no other: take options such as --uid",
+            "timed out",
+        ),
+    ],
+)  # fmt: skip
+def test_cause_is_what_is_known(journal: list[str], said: str, not_said: str) -> None:
+    systemd = Systemd(journal)
+    systemd.starts = False
+    with pytest.raises(slots.SlotError) as error:
+        service(systemd).start("a")
+    assert said in str(error.value) and not_said not in str(error.value)
+    assert error.value.journal == journal
+    assert ("stop", UNIT) in systemd.calls
+
+
+@pytest.mark.parametrize(
+    "state", [{"NRestarts": "1"}, {"ActiveState": "activating", "SubState": "auto-restart"}, {"ActiveState": "failed"}]
+)
+def test_service_that_does_not_stay_up_is_refused(monkeypatch: pytest.MonkeyPatch, state: dict[str, str]) -> None:
+    monkeypatch.setattr(slots, "SETTLE_INTERVAL", 0)
+    systemd = Systemd([], **state)
+    with pytest.raises(slots.SlotError, match="did not stay up"):
+        service(systemd, settle=1).start("a")
+    assert ("stop", UNIT) in systemd.calls
+
+
+def test_service_that_systemd_is_to_try_again_is_not_stopped() -> None:
+    systemd = Systemd([])
+    systemd.starts = False
+    with pytest.raises(slots.SlotError):
+        service(systemd).start("a", leave=True)
+    assert ("stop", UNIT) not in systemd.calls
+
+
+@pytest.mark.parametrize(
+    ("state", "started"),
+    [
+        ({}, True),
+        ({"ActiveState": "activating", "SubState": "start"}, True),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, False),
+        ({"ActiveState": "failed"}, False),
+    ],
+)
+def test_service_that_waits_to_be_started_again_has_not_started(state: dict[str, str], started: bool) -> None:
+    assert service(Systemd([], **state)).has_started("a") == started
+
+
+def test_slot_that_was_changed_by_hand_is_not_what_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "UNITS", str(tmp_path))
+    made = service(Systemd([]))
+    made.folder = str(tmp_path / "web")
+    slot = tmp_path / "web/a"
+    slot.mkdir(parents=True)
+    for path, text in ((slot / "app.env", "A=1"), (slot / "digest", "wanted"), (tmp_path / UNIT, "[Service]")):
+        path.write_text(text)
+    assert made.runs("a") == "wanted", "a slot of before has no digest of its own"
+    (slot / "made").write_text(made.content("a"))
+    assert made.runs("a") == "wanted"
+    for path in (slot / "app.env", tmp_path / UNIT):
+        text = path.read_text()
+        path.write_text(f"{text}\n# by hand")
+        assert made.runs("a") == ""
+        path.write_text(text)
+    (slot / "new").touch()
+    assert made.runs("a") == ""
