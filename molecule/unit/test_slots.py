@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
 import pytest
-from conftest import ROOT
+from conftest import ROOT, load_plugin
 
 ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
 slots = importlib.import_module("ansible.module_utils.slots")
+release_slots = load_plugin("playbooks/plugins/modules/release_slots.py")
 
 UNIT = "shop-web@a.service"
 TRACEBACK = ["Traceback (most recent call last):", "django.db.utils.OperationalError: connection refused"]
@@ -162,3 +165,15 @@ def test_slot_that_was_changed_by_hand_is_not_what_was_started(tmp_path: Path, m
         path.write_text(text)
     (slot / "new").touch()
     assert made.runs("a") == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "/srv/shop/x: No space left on device; the file system has no space or no inodes left: df -h"),
+        (errno.EMFILE, "too many open files"),
+        (errno.ENOENT, "/srv/shop/x: No such file or directory"),
+    ],
+)
+def test_limit_of_the_host_is_named(number: int, said: str) -> None:
+    assert said in release_slots.explain(OSError(number, os.strerror(number), "/srv/shop/x"))

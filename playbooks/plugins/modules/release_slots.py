@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -272,6 +273,20 @@ class Releaser:
             file.write(json.dumps(entry) + "\n")
 
 
+def explain(error: OSError) -> str:
+    """Say which limit of the host a call of the system has met: the words of the error are the same for several."""
+    hints = {
+        errno.ENOSPC: "the file system has no space or no inodes left: df -h and df -i tell which",
+        errno.EDQUOT: "the quota of the file system is used up",
+        errno.EROFS: "the file system is mounted read-only: journalctl -k tells whether after an error",
+        errno.EMFILE: "the process has too many open files (ulimit -n)",
+        errno.ENFILE: "the host has too many open files (fs.file-max)",
+        errno.EAGAIN: "the host can start no more processes (ulimit -u, TasksMax=)",
+    }
+    hint = f"; {hints[error.errno]}" if error.errno in hints else ""
+    return f"{error.filename or 'a call of the system'}: {error.strerror}{hint}"
+
+
 def now() -> str:
     """Return the time in UTC, by ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -326,6 +341,8 @@ def main() -> None:
         module.fail_json(msg=str(error), journal=error.journal, actions=releaser.actions)
     except LockedError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=explain(error), actions=releaser.actions)
     module.exit_json(changed=bool(releaser.actions), actions=releaser.actions)
 
 
