@@ -234,10 +234,13 @@ def test_words_of_a_workers_own_command_arrive_as_written(variables_for: Callabl
 
 
 @pytest.mark.parametrize(
-    ("own", "seconds"), [({}, 5), ({"settle": 20}, 20), ({"settle": 0}, 0), ({"ready": "notify"}, 0)], ids=str
+    ("own", "seconds", "ends"),
+    [({}, 5, False), ({"settle": 20}, 20, False), ({"settle": 0}, 0, True), ({"ready": "notify"}, 0, False)],
+    ids=str,
 )
 def test_a_service_that_does_not_tell_when_it_is_ready_is_watched(
-    written: Callable[..., dict[str, str]], own: dict[str, Any], seconds: int
+    written: Callable[..., dict[str, str]], own: dict[str, Any], seconds: int, ends: bool
 ) -> None:
     files = written(processes_services=[{"name": "listener", "command": ["run"]} | own])
-    assert json.loads(files["/etc/slipway/services/listener/service.json"])["settle"] == seconds
+    settings = json.loads(files["/etc/slipway/services/listener/service.json"])
+    assert (settings["settle"], settings["ends"]) == (seconds, ends)

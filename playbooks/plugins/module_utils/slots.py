@@ -62,6 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "check": [],  # a command of the release that must succeed in the new slot's environment
     # Seconds for which a new slot must run without a restart: for a service that does not tell when it is ready.
     "settle": 0,
+    "ends": False,  # whether it may end, and be started again, at any time
     # Units that both slots need, as the socket that they share; with the options of module_utils/managed_unit.py.
     "beside": [],
 }

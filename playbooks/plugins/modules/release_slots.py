@@ -140,7 +140,8 @@ class Releaser:
                 self.change_group_over(group)
         # What is ready may still end: those of the beginning have run for a while by now.
         for service in services:
-            service.stays_up(str(service.live))
+            if not service.settings["ends"]:
+                service.stays_up(str(service.live))
 
     def change_group_over(self, services: list[Service]) -> None:
         """Change services over: those of one order at once, later ones once those have."""
