@@ -165,14 +165,13 @@ def test_nginx_gives_a_request_longer_than_gunicorn_does(written: Written) -> No
     assert "QUIT/125" in texts["/etc/systemd/system/nginx.service.d/slipway.conf"]
 
 
-@pytest.mark.parametrize("ipv6", [True, False])
+@pytest.mark.parametrize("ipv6", [True, False, "false"])
 @pytest.mark.parametrize("port", [80, 8088])
-def test_host_without_ipv6_has_no_listener_of_it(written: Written, ipv6: bool, port: int) -> None:
+def test_host_without_ipv6_has_no_listener_of_it(written: Written, ipv6: bool | str, port: int) -> None:
     texts = written("nginx", "13", nginx_ipv6=ipv6, nginx_health_port=port, **TLS)
     listeners = re.findall(r"listen (\S+);?", "".join(texts[path] for path in LISTENERS))
     assert {"80", "443"} <= {listener.rstrip(";") for listener in listeners}
-    assert any("::" in listener for listener in listeners) is ipv6
-    assert len([one for one in listeners if "::" in one]) == (len(listeners) // 2 if ipv6 else 0)
+    assert len([one for one in listeners if "::" in one]) == (len(listeners) // 2 if ipv6 is True else 0)
 
 
 def test_paths_are_what_nginx_compares(written: Written) -> None:
