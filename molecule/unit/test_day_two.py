@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ APP = {
     "failed": [],
     "enabled": [],
     "serves": {"0123456789ab": ["web"]},
-    "migrations": 0,
+    "migrations": {"pending": 0, "conflicts": 0, "lines": []},
     "disk": {"/": 40},
     "memory": {"all": 4096, "available": 2048},
     "load": [0.5, 2.0],
@@ -34,6 +35,28 @@ DATABASE = APP | {
 }  # fmt: skip
 EDGE = APP | {"certificate": 60, "nginx": {"drained": [], "maintenance": False, "leaving": False}}
 SEEN = {"app1": {"state": APP}, "db1": {"state": DATABASE}, "edge1": {"state": EDGE}}
+
+
+def start(state: str, restarts: int, result: str, seconds: int) -> dict[str, Any]:
+    """Return what host_state says of the starts of a unit."""
+    return {"state": state, "restarts": restarts, "result": result, "seconds": seconds}
+
+
+def test_unit_that_starts_is_not_counted_as_running() -> None:
+    starts = {"shop-web@a.service": start("activating", 0, "success", 5)}
+    lines, _ = status.screen(SEEN | {"app1": {"state": APP | {"starts": starts}}})
+    assert re.match(r"app1 +\d+ of \d+ run ", lines[1])
+
+
+def test_restart_of_long_ago_and_a_database_ahead_are_told_and_need_nobody() -> None:
+    state = APP | {
+        "starts": {"shop-web@a.service": start("active", 1, "success", 90000)},
+        "migrations": {"pending": 0, "conflicts": 0, "lines": ["unknown to the release: shop.0002"]},
+    }
+    lines, needs = status.screen(SEEN | {"app1": {"state": state}})
+    assert needs == [] and "all is well" in lines
+    assert "app1: shop-web@a.service was restarted once by systemd, up for 1 d" in lines
+    assert "app1: migrations: unknown to the release: shop.0002" in lines
 
 
 def test_screen_of_a_site_that_is_well() -> None:
@@ -54,7 +77,27 @@ def test_screen_of_a_site_that_is_well() -> None:
         ("app1", {"state": APP, "faults": ["queues: refused"]}, "app1: queues: refused"),
         ("app1", {"state": APP | {"failed": ["shop-web@a.service"]}}, "app1: failed: shop-web@a.service"),
         ("app1", {"state": APP | {"enabled": ["shop-web.service"]}}, "app1: does not run: shop-web.service"),
-        ("app1", {"state": APP | {"migrations": 2}}, "app1: 2 migrations of the release in use are not applied"),
+        (
+            "app1",
+            {"state": APP | {"migrations": {"pending": 2, "conflicts": 0, "lines": []}}},
+            "app1: 2 migrations of the release in use are not applied",
+        ),
+        (
+            "app1",
+            {"state": APP | {"migrations": {"pending": 0, "conflicts": 1, "lines": ["unknown: a.0002", "no column"]}}},
+            "app1: the release in use does not fit the schema of the database: unknown: a.0002; no column",
+        ),
+        ("app1", {"state": APP | {"silent": ["Nginx: no answer within 8 s"]}}, "app1: Nginx: no answer within 8 s"),
+        (
+            "app1",
+            {"state": APP | {"starts": {"shop-web@a.service": start("activating", 7, "timeout", 34)}}},
+            "app1: shop-web@a.service has been starting for 34 s (restarted 7 times by systemd, last result: timeout)",
+        ),
+        (
+            "app1",
+            {"state": APP | {"starts": {"shop-web@a.service": start("active", 40, "success", 2)}}},
+            "app1: shop-web@a.service does not stay up: restarted 40 times by systemd, up for 2 s",
+        ),
         ("app1", {"state": APP | {"disk": {"/srv": 91}}}, "app1: /srv is 91 % full"),
         ("app1", {"state": APP | {"memory": {"all": 4096, "available": 100}}}, "app1: 100 MiB of memory are left"),
         ("app1", {"state": APP | {"reboot": ["kernel 7 runs"]}}, "app1: needs a restart: kernel 7 runs (patch.yml)"),

@@ -17,12 +17,16 @@ from ansible.plugins.loader import action_loader
 table = sys.modules[action_loader.get("release_table", class_only=True).__module__].table
 
 COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")
+RUNNING = ("active", "reloading")
 DISK_FULL = 85  # percent
 MEMORY_SHORT = 10  # percent
 CERTIFICATE_DAYS = 14
 QUEUE_LONG = 1000
 LAG_SECONDS = 30
 CONNECTIONS_MANY = 90  # percent
+# A unit that systemd has restarted so often, and that is up for no longer than these seconds, starts again and again.
+RESTARTS_MANY = 3
+RESTARTED_LATELY = 600
 
 
 def row_of(host: str, seen: dict[str, Any]) -> tuple[str, ...]:
@@ -31,7 +35,8 @@ def row_of(host: str, seen: dict[str, Any]) -> tuple[str, ...]:
     if state is None:
         return (host, "UNREACHABLE" if seen.get("unreachable") else "NOT KNOWN", *("" for _ in COLUMNS[2:]))
     units = state.get("units", {})
-    running = sum(active != "failed" for active in units.values())
+    starts = state.get("starts", {})
+    running = sum(starts.get(unit, {"state": active})["state"] in RUNNING for unit, active in units.items())
     memory, load = state.get("memory", {}), state.get("load", [])
     disk = state.get("disk", {})
     return (
@@ -55,6 +60,27 @@ def duration(seconds: int) -> str:
     return f"{seconds} s"
 
 
+def ended(unit: dict[str, Any]) -> str:
+    """Return how often systemd has restarted a unit and how it last ended, as the end of a sentence."""
+    last = f", last result: {unit['result']}" if unit["result"] not in ("", "success") else ""
+    times = "once" if unit["restarts"] == 1 else f"{unit['restarts']} times"
+    return f"restarted {times} by systemd{last}" if unit["restarts"] else f"not restarted{last}"
+
+
+def is_unsteady(unit: dict[str, Any]) -> bool:
+    """Tell whether a unit starts again and again, though it is up at the moment."""
+    return unit["restarts"] >= RESTARTS_MANY and unit["seconds"] < RESTARTED_LATELY
+
+
+def start_needs(host: str, starts: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield the units that are on their way up, or do not stay there."""
+    for name, unit in sorted(starts.items()):
+        if unit["state"] == "activating":
+            yield f"{host}: {name} has been starting for {duration(unit['seconds'])} ({ended(unit)})"
+        elif unit["state"] in RUNNING and is_unsteady(unit):
+            yield f"{host}: {name} does not stay up: {ended(unit)}, up for {duration(unit['seconds'])}"
+
+
 def needs_of(host: str, seen: dict[str, Any]) -> Iterator[str]:
     """Yield what needs somebody on a host."""
     state = seen.get("state")
@@ -70,8 +96,13 @@ def needs_of(host: str, seen: dict[str, Any]) -> Iterator[str]:
         yield f"{host}: failed: {', '.join(failed)}"
     if stopped := sorted(set(state.get("enabled", [])) - set(failed or [])):
         yield f"{host}: does not run: {', '.join(stopped)}"
-    if state.get("migrations"):
-        yield f"{host}: {state['migrations']} migrations of the release in use are not applied"
+    yield from start_needs(host, state.get("starts", {}))
+    yield from (f"{host}: {text}" for text in state.get("silent", []))
+    migrations = state.get("migrations", {})
+    if migrations.get("pending"):
+        yield f"{host}: {migrations['pending']} migrations of the release in use are not applied"
+    if migrations.get("conflicts"):
+        yield f"{host}: the release in use does not fit the schema of the database: {'; '.join(migrations['lines'])}"
     for path, used in state.get("disk", {}).items():
         if used >= DISK_FULL:
             yield f"{host}: {path} is {used} % full"
@@ -125,8 +156,13 @@ def notes_of(host: str, state: dict[str, Any]) -> Iterator[str]:
     if state.get("firewalls"):
         others = ", ".join(state["firewalls"])
         yield f"{host}: besides the site's firewall there is {others}, which may drop what the site opens"
-    if "migrations" in state:
-        yield f"{host}: migrations: {state['migrations'] or 'none'} to be applied"
+    if migrations := state.get("migrations"):
+        yield f"{host}: migrations: {migrations['pending'] or 'none'} to be applied"
+        if not migrations["conflicts"]:
+            yield from (f"{host}: migrations: {line}" for line in migrations["lines"])
+    for name, unit in sorted(state.get("starts", {}).items()):
+        if unit["restarts"] and unit["state"] in RUNNING and not is_unsteady(unit):
+            yield f"{host}: {name} was {ended(unit)}, up for {duration(unit['seconds'])}"
 
 
 def screen(seen: dict[str, dict[str, Any]]) -> tuple[list[str], list[str]]:

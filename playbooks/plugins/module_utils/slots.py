@@ -266,14 +266,14 @@ class Service:
         if self.state(slot) in ("active", "activating", "reloading") or (wait and self.state(slot) == "deactivating"):
             self.systemd.try_run("stop", *([] if wait else ["--no-block"]), self.unit(slot))
 
-    def check(self, slot: str) -> None:
+    def check(self, slot: str, timeout: int = CHECK_TIMEOUT) -> None:
         """Run the service's own check with the release and the environment of a slot; raise SlotError when it fails."""
         command = AppCommand(
             self.application,
             self.path(slot, "release"),
             [word.replace("%i", slot) for word in self.settings["check"]],
             environment_files=[self.path(slot, "process.env")],
-            timeout=CHECK_TIMEOUT,
+            timeout=timeout,
         )
         result = command.run() if self.settings["check"] else None
         if result and not result.succeeded:

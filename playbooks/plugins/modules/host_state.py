@@ -3,29 +3,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import re
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ansible.module_utils.app_command import AppCommand, last_lines
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.firewalls import others
+from ansible.module_utils.migration_question import conflict_lines, find_answer, shell_words
 from ansible.module_utils.postgresql_cluster import Cluster
+from ansible.module_utils.probe import Server, fault_of
 from ansible.module_utils.redis_cli import redis_cli
-from ansible.module_utils.release_store import releases_in_use
+from ansible.module_utils.release_store import read_marker, releases_in_use
 from ansible.module_utils.site_units import is_of_site
-from ansible.module_utils.slots import all_services
+from ansible.module_utils.slots import Service, SlotError, all_services
 from ansible.module_utils.systemd_unit import UP
+from ansible.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
 module: host_state
 short_description: Tell how a host is
 description:
   - Looks at whatever the host has, and leaves out what it has not. A part that cannot be told is told as a fault.
-  - Asks nobody but the host itself, and changes nothing.
+  - Asks nobody but the host itself, and changes nothing. Each question has a time limit, after which the missing answer
+    is the answer.
 options:
   application: {description: The application., type: str, required: true}
   parts: {description: "Which of the parts to look at, all when it is empty.", type: list, elements: str, default: []}
@@ -33,8 +42,20 @@ options:
     description: How to ask the broker, as user, password, address and port.
     type: dict
   migrations: {description: Whether the release in use is asked for its migrations., type: bool, default: false}
+  web:
+    description: >-
+      How to ask what answers visitors, as C(path), C(status), C(host) and C(proto); with C(port) and C(tls) Nginx too.
+    type: dict
 author: Slipway contributors
 """
+
+
+# On a busy host an answer takes longer, by as much as processes have to wait for a processor.
+PATIENCE = min(10.0, max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))))
+# Seconds after which a question to a service, a command, and a part as a whole count as not answered.
+ANSWER = round(8 * min(4, PATIENCE))
+COMMAND = round(20 * PATIENCE)
+PART = round(60 * PATIENCE)
 
 
 def read(path: str) -> str:
@@ -54,8 +75,8 @@ class Host:
         self._application: str = module.params["application"]
         self._folder = f"/srv/{self._application}"
 
-    def _run(self, *command: str, **options: Any) -> str:
-        code, out, err = self._module.run_command(list(command), handle_exceptions=False, **options)
+    def _run(self, *command: str, limit: int = COMMAND, **options: Any) -> str:
+        code, out, err = self._module.run_command(list(command), limit=limit, **options)
         if code != 0:
             raise OSError((err or out).strip().partition("\n")[0] or f"{command[0]} failed")
         return out
@@ -69,6 +90,91 @@ class Host:
             for unit in listed
             if self._is_ours(unit["unit"]) and unit["active"] in (*UP, "failed", "deactivating")
         }
+
+    def starts(self) -> dict[str, dict[str, Any]]:
+        """How often systemd has restarted each unit of the site, how it last ended, and since when it is as it is.
+
+        A unit that starts again and again is up for a moment each time.
+        """
+        names = sorted(self.units())
+        if not names:
+            return {}
+        wanted = "Id,Type,ActiveState,SubState,Result,NRestarts,StateChangeTimestampMonotonic"
+        said = self._run("systemctl", "show", f"--property={wanted}", "--", *names)
+        now = time.clock_gettime(time.CLOCK_MONOTONIC)
+        found = {}
+        for block in said.strip().split("\n\n"):
+            unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            # A job of a timer is activating for as long as it works.
+            job = unit.get("Type") == "oneshot" and unit["SubState"] != "auto-restart"
+            found[unit["Id"]] = {
+                "state": "active" if job and unit["ActiveState"] == "activating" else unit["ActiveState"],
+                "restarts": int(unit.get("NRestarts") or 0),
+                "result": unit.get("Result", ""),
+                "seconds": max(0, int(now - int(unit["StateChangeTimestampMonotonic"] or 0) / 1e6)),
+            }
+        return found
+
+    def silent(self) -> list[str]:
+        """Which services do not answer, or do not do their work, in words; all are asked at once."""
+        questions: list[tuple[str, Callable[[], str]]] = []
+        for service in all_services(self._application, self._module):
+            # What does not run is told of by its unit.
+            if service.live and service.is_up(service.live):
+                questions.append((service.unit(service.live), lambda service=service: self._ask_service(service)))
+        web = self._module.params["web"]
+        if web and web["port"]:
+            questions.append(("Nginx", lambda: self._ask_web(address="127.0.0.1", port=web["port"], tls=web["tls"])))
+        for path in glob.glob("/etc/redis/redis-*.conf"):
+            if not path.endswith("-users.conf"):
+                instance = os.path.basename(path)[len("redis-") : -len(".conf")]
+                questions.append((f"Redis ({instance})", lambda path=path: self._ask_redis(read(path))))
+        pooler = read("/etc/pgbouncer/pgbouncer.ini")
+        if port := re.search(r"^listen_port\s*=\s*(\d+)", pooler, re.MULTILINE):
+            questions.append(("PgBouncer", lambda: self._ask_postgres("PgBouncer", "127.0.0.1", port[1])))
+        faults = within(COMMAND + 5, dict(questions))
+        return [f"{name}: {fault}" for name, _ in questions if (fault := faults[name])]
+
+    def _ask_service(self, service: Service) -> str:
+        """Ask a service for a page, or by its own check; return what is wrong, empty when nothing is."""
+        if service.settings["socket"] and self._module.params["web"]:
+            return self._ask_web(path=service.settings["socket"])
+        try:
+            service.check(service.live or "", COMMAND)
+        except SlotError as error:
+            return " / ".join(str(error).splitlines()[:1] + last_lines(str(error), 1))
+        return ""
+
+    def _ask_web(self, **where: Any) -> str:
+        web = self._module.params["web"]
+        return fault_of(Server(web["host"], web["proto"], ANSWER, **where), web | {"contains": ""})
+
+    @staticmethod
+    def _ask_redis(configuration: str) -> str:
+        """Ask an instance whether it is there: a refusal, for want of a password, is an answer too."""
+        settings = dict(line.split(None, 1) for line in configuration.splitlines() if re.match(r"\w\S* \S", line))
+        tls = int(settings.get("tls-port", 0))
+        address = settings.get("bind", "127.0.0.1").split()[0].lstrip("-")
+        try:
+            with socket.create_connection((address, tls or int(settings.get("port", 6379))), ANSWER) as plain:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                with context.wrap_socket(plain) if tls else contextlib.nullcontext(plain) as connection:
+                    connection.sendall(b"PING\r\n")
+                    said = connection.recv(64)
+        except TimeoutError:
+            return f"no answer within {ANSWER} s"
+        except OSError as error:
+            return f"no answer ({error.strerror or error})"
+        return "" if said[:1] in (b"+", b"-") else "no answer"
+
+    def _ask_postgres(self, name: str, address: str, port: str) -> str:
+        """Ask a server of the database or a pooler whether it takes connections."""
+        try:
+            self._run("pg_isready", "--quiet", f"--host={address}", f"--port={port}", f"--timeout={ANSWER}")
+        except OSError:
+            return f"{name} takes no connections, or did not answer within {ANSWER} s"
+        return ""
 
     def _is_ours(self, unit: str) -> bool:
         return is_of_site(unit, self._application)
@@ -99,19 +205,39 @@ class Host:
             found[os.path.basename(current)] = ["static"]
         return found
 
-    def migrations(self) -> int | None:
-        """How many migrations of the release in use are not applied."""
-        if not self._module.params["migrations"]:
+    def migrations(self) -> dict[str, Any] | None:
+        """How the release in use and the schema of the database differ.
+
+        `pending` migrations are to be applied; `lines` say what differs; with `conflicts` pages fail.
+        """
+        current = os.path.join(self._folder, "current")
+        marker = read_marker(current) if self._module.params["migrations"] else None
+        if marker is None:
             return None
-        plan = self._run(f"/usr/local/sbin/{self._application}-manage", "showmigrations", "--plan")
-        return sum(line.startswith("[ ]") for line in plan.splitlines())
+        # No command of Django's by that name: all databases that take migrations are looked at.
+        question = {"ask": "plan", "command": ["status"], "serving": False, "applies": False}
+        manage = marker.get("manage") or ["python", "manage.py"]
+        result = AppCommand(self._application, current, [*manage, *shell_words(question)], timeout=COMMAND).run()
+        plan = find_answer(result.output)
+        if plan is None:
+            how = f"no answer within {COMMAND} s" if result.timed_out else " ".join(last_lines(result.output, 1))
+            raise OSError(f"the release in use cannot tell: {how}")
+        return {
+            "pending": len(plan["pending"]),
+            "lines": conflict_lines(plan, applies=False),
+            "conflicts": len(plan["conflicts"]),
+        }
 
     def database(self) -> dict[str, Any] | None:
         """What PostgreSQL is, its connections, and its replicas or its lag."""
         versions = [int(path.split("/")[3]) for path in glob.glob("/etc/postgresql/*/main/postgresql.conf")]
         if not versions:
             return None
-        answer = Cluster(self._module, max(versions)).answer()
+        cluster = Cluster(self._module, max(versions))
+        # Before psql, which waits for a server that has stopped in the middle for as long as that takes.
+        if self._ask_postgres("PostgreSQL", "/var/run/postgresql", str(cluster.port)):
+            raise OSError(f"PostgreSQL takes no connections, or did not answer within {ANSWER} s")
+        answer = cluster.answer()
         if answer is None:
             raise OSError("PostgreSQL does not answer")
         replicas = [
@@ -135,13 +261,13 @@ class Host:
         cursor, names = "0", []
         while True:
             cursor, *found = self._run(
-                *command, "SCAN", cursor, "TYPE", "list", "COUNT", "1000", environ_update=password
+                *command, "SCAN", cursor, "TYPE", "list", "COUNT", "1000", environ_update=password, limit=ANSWER
             ).split()
             names += found
             if cursor == "0":
                 break
         asked = "".join(f'LLEN "{name}"\n' for name in names)
-        answers = self._run(*command, data=asked, environ_update=password).split() if names else []
+        answers = self._run(*command, data=asked, environ_update=password, limit=ANSWER).split() if names else []
         return {name: int(answer) for name, answer in zip(names, answers, strict=True)}
 
     def certificate(self) -> int | None:
@@ -204,7 +330,8 @@ class Host:
 
     def updates(self) -> int:
         """How many packages have a newer version, by the lists of packages as they are."""
-        return sum(line.startswith("Inst ") for line in self._run("apt-get", "--simulate", "dist-upgrade").splitlines())
+        said = self._run("apt-get", "--simulate", "dist-upgrade", limit=PART - 5)
+        return sum(line.startswith("Inst ") for line in said.splitlines())
 
     def reboot(self) -> list[str]:
         """Why the host needs to be restarted."""
@@ -233,6 +360,34 @@ class Host:
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
+def within(seconds: float, questions: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Ask all questions at once, and return the answers; of one that fails its exception, after `seconds` a fault.
+
+    What is asked in vain goes on in a thread that ends with this process.
+    """
+    answers: dict[str, Any] = {}
+
+    def ask(name: str, question: Callable[[], Any]) -> None:
+        try:
+            answers[name] = question()
+        except Exception as error:  # what cannot be told of one thing leaves the others
+            answers[name] = error
+
+    threads = [threading.Thread(target=ask, args=item, daemon=True) for item in questions.items()]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    late = OSError(f"no answer within {seconds:g} s")
+    return {name: answers.get(name, late) for name in questions}
+
+
+def refuse(msg: str, **_: Any) -> None:
+    """Raise what a helper would end the module with."""
+    raise OSError(msg)
+
+
 PARTS = [name for name in vars(Host) if not name.startswith("_")]
 
 
@@ -252,21 +407,32 @@ def main() -> None:
                 },
             },
             "migrations": {"type": "bool", "default": False},
+            "web": {
+                "type": "dict",
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "status": {"type": "int", "default": 200},
+                    "host": {"type": "str", "required": True},
+                    "proto": {"type": "str", "required": True},
+                    "port": {"type": "int", "default": 0},
+                    "tls": {"type": "bool", "default": False},
+                },
+            },
         },
         supports_check_mode=True,
     )
     module.run_command_environ_update = {"LC_ALL": "C.UTF-8"}
+    allow_threads(module, timeout=COMMAND)
+    # What helpers end the module for is the fault of one part here.
+    module.fail_json = refuse
     host = Host(module)
     state: dict[str, Any] = {"application": module.params["application"]}
     faults: list[str] = []
-    for part in module.params["parts"] or PARTS:
-        tell: Callable[[], Any] = getattr(host, part)
-        try:
-            found = tell()
-        except Exception as error:  # what cannot be told of one thing leaves the others
-            faults.append(f"{part}: {error}")
-            continue
-        if found is not None:
+    parts = module.params["parts"] or PARTS
+    for part, found in within(PART, {part: getattr(host, part) for part in parts}).items():
+        if isinstance(found, Exception):
+            faults.append(f"{part}: {found}")
+        elif found is not None:
             state[part] = found
     module.exit_json(changed=False, state=state, faults=faults)
 

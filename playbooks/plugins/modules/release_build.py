@@ -281,6 +281,7 @@ class Build:
                 "python": self.python_version(),
                 "venv": os.path.basename(venv),
                 "directory": self.settings["directory"],
+                "manage": self.settings["manage"],
             },
         )
 

@@ -18,6 +18,7 @@ from ansible.module_utils.probe import PROBES, Server, first_fault
 from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
 from ansible.module_utils.slots import CANARY, SLOTS, UNITS, Service, SlotError, all_services, is_wanted, read_link
 from ansible.module_utils.systemd_unit import write_atomically
+from ansible.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
 module: release_slots
@@ -328,6 +329,8 @@ def main() -> None:
     )
     # The login's umask does not decide who can enter a directory of the site.
     os.umask(0o022)
+    # Services change over at once.
+    allow_threads(module)
     releaser = Releaser(module)
     action = module.params["action"]
     if not os.path.isdir(releaser.folder):
