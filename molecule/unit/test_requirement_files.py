@@ -90,6 +90,20 @@ def test_credentials_in_a_git_url_are_refused(user: str) -> None:
         assert "django_app_build_credentials" in why and user not in why
 
 
+def test_credentials_in_other_places_are_refused_too() -> None:
+    address = "https://oauth2:secret@git.example.com/x.git"
+    texts = (
+        f'[project]\nname = "x"\ndependencies = ["x @ git+{address}"]\n',
+        f'[project]\nname = "x"\n[tool.uv.sources]\nx = {{git = "{address}"}}\n',
+    )
+    for text in texts:
+        found = read({"pyproject.toml": text}, "pyproject.toml")
+        assert [variable for variable, _ in found.faults] == ["requirements"], text
+        assert "secret" not in str(found.faults)
+    ((variable, why),) = read({}, packages=[f"x @ git+{address}", "https://index.example.com/x.whl"]).faults
+    assert variable == "python_packages" and "secret" not in why
+
+
 PYPROJECT = """
 [project]
 name = "shop"

@@ -141,6 +141,7 @@ class Files:
             found.unlocked.append(package)
             found.local |= is_local(package)
             found.git |= "git+" in package
+            self._refuse_credentials("django_app_python_packages", package, "python_packages")
         self._read_project()
         found.local |= self._selection.install_project
         found.unlocked = list(dict.fromkeys(found.unlocked))
@@ -203,12 +204,12 @@ class Files:
                 locked &= self._read_list(included, seen)
         return locked and requirements > 0
 
-    def _refuse_credentials(self, name: str, line: str) -> None:
+    def _refuse_credentials(self, name: str, line: str, variable: str = "requirements") -> None:
         if CREDENTIALS.search(line):
             shown = CREDENTIALS.sub(r"\1***@", line)
             self.found.faults.append(
                 (
-                    "requirements",
+                    variable,
                     f"{name} has credentials in the URL of a git repository ({shown}), which the process list would "
                     "show: take them out of the URL and name them in django_app_build_credentials",
                 )
@@ -270,6 +271,9 @@ class Files:
         lists += document.table("dependency-groups").values()
         texts = [text for entries in lists if isinstance(entries, list) for text in entries if isinstance(text, str)]
         sources = str(document.table("tool", "uv", "sources").values())
+        for text in texts:
+            self._refuse_credentials(name, text)
+        self._refuse_credentials(name, re.sub(r"'git': '(?=https?:)", "'git+", sources))
         self.found.git |= "'git':" in sources or any("git+" in text for text in texts)
         self.found.local |= (
             any(is_local(text) for text in texts)
