@@ -55,7 +55,7 @@ def test_no_unit_has_failed(host: Host) -> None:
 # Takes the processor for some seconds and is ready then, as an application does that loads on a slow host.
 SLOW_START = """
 import os, socket, time
-while time.process_time() < 6:
+while time.process_time() < 4:
     pass
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
     systemd.connect(os.environ["NOTIFY_SOCKET"].replace("@", chr(0), 1))
