@@ -99,6 +99,7 @@ def test_screen_of_a_site_that_is_well() -> None:
             "app1: shop-web@a.service does not stay up: restarted 40 times by systemd, up for 2 s",
         ),
         ("app1", {"state": APP | {"disk": {"/srv": 91}}}, "app1: /srv is 91 % full"),
+        ("app1", {"state": APP | {"disk": {"/": 9, "/ (inodes)": 97}}}, "app1: / (inodes) is 97 % full"),
         ("app1", {"state": APP | {"memory": {"all": 4096, "available": 100}}}, "app1: 100 MiB of memory are left"),
         ("app1", {"state": APP | {"reboot": ["kernel 7 runs"]}}, "app1: needs a restart: kernel 7 runs (patch.yml)"),
         ("app1", {"state": APP | {"queues": {"celery": 5000}}}, "app1: 5000 tasks wait in celery"),

@@ -89,3 +89,17 @@ def test_restarts_and_results_are_told(monkeypatch: pytest.MonkeyPatch, shown: d
     monkeypatch.setattr(host, "_run", lambda *_: SHOWN.format(restarts=7, **shown))
     found = host.starts()["shop-web@a.service"]
     assert (found["state"], found["restarts"], found["result"]) == (told, 7, shown["result"])
+
+
+@pytest.mark.parametrize(
+    ("files", "free", "told"),
+    [(1000, 900, {}), (1000, 20, {"/ (inodes)": 98}), (1000, 0, {"/ (inodes)": 100}), (0, 0, {})],
+)
+def test_inodes_that_run_short_are_told(
+    monkeypatch: pytest.MonkeyPatch, files: int, free: int, told: dict[str, int]
+) -> None:
+    """A file system can be full of files with space left; one that has no number of inodes tells none."""
+    status = SimpleNamespace(f_blocks=100, f_bfree=60, f_bavail=60, f_files=files, f_favail=free)
+    monkeypatch.setattr(state.os, "statvfs", lambda _: status)
+    monkeypatch.setattr(state.os.path, "isdir", lambda path: path == "/")
+    assert state.Host.disk(SimpleNamespace(_folder="/nowhere")) == {"/": 40} | told

@@ -56,6 +56,7 @@ PATIENCE = min(10.0, max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 ANSWER = round(8 * min(4, PATIENCE))
 COMMAND = round(20 * PATIENCE)
 PART = round(60 * PATIENCE)
+INODES_SHORT = 70  # percent of the inodes of a file system that are worth a word
 
 
 def read(path: str) -> str:
@@ -310,14 +311,19 @@ class Host:
         return others(run)
 
     def disk(self) -> dict[str, int]:
-        """How full each file system is that holds something of the site, in percent."""
+        """How full each file system is that holds something of the site, in percent; inodes once they run short."""
         found: dict[int, tuple[str, int]] = {}
+        inodes = {}
         for path in ("/", "/var", "/srv", "/var/lib/postgresql", "/var/lib/redis", self._folder):
             if os.path.isdir(path) and (device := os.stat(path).st_dev) not in found:
                 status = os.statvfs(path)
                 used = status.f_blocks - status.f_bfree
                 found[device] = (path, -(-100 * used // max(1, used + status.f_bavail)))
-        return dict(found.values())
+                # A file system of its own kind of inodes, as btrfs, has none to count.
+                taken = -(-100 * (status.f_files - status.f_favail) // max(1, status.f_files))
+                if taken >= INODES_SHORT:
+                    inodes[f"{path} (inodes)"] = taken
+        return dict(found.values()) | inodes
 
     def memory(self) -> dict[str, int]:
         """Memory in MiB: all of it, and what is available."""
