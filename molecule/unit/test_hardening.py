@@ -136,3 +136,25 @@ def test_a_sandbox_can_be_changed_and_left_out(rendered: Callable[..., dict[str,
     assert "ProtectSystem=no\n" in opened and "ProtectSystem=strict" not in opened
     assert "SystemCallFilter=\nSystemCallFilter=@system-service\n" in opened and "~@privileged" not in opened
     assert sandbox(**{switch: False}).endswith("[Service]\n")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_strict_profile_adds_and_an_inventory_has_the_last_word(
+    rendered: Callable[..., dict[str, str]], release: str
+) -> None:
+    machine = {"ansible_facts": facts(release) | {"virtualization_role": "host", "virtualization_type": "kvm"}}
+    ssh, kernel = "/etc/ssh/sshd_config.d/00-slipway.conf", "/etc/sysctl.d/60-slipway.conf"
+    quality = "/etc/security/pwquality.conf.d/slipway.conf"
+    standard = rendered(release, **machine)
+    strict = rendered(release, hardening_profile="strict", **machine)
+    assert "HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*\n" in standard[ssh]
+    for path, text in ((ssh, "AllowTcpForwarding no\n"), (kernel, "kernel.sysrq = 0\n"), (quality, "minlen = 14\n")):
+        assert text in strict[path] and text not in standard[path]
+    own = {"hardening_ssh_settings": {"AllowTcpForwarding": "yes"}, "hardening_sysctl_settings": {"kernel.sysrq": 4}}
+    chosen = rendered(release, hardening_profile="strict", **own, **machine)
+    assert "AllowTcpForwarding yes\n" in chosen[ssh] and "AllowTcpForwarding no" not in chosen[ssh]
+    assert "kernel.sysrq = 4\n" in chosen[kernel]
+
+
+def test_profile_that_is_none_is_refused(faults_of: Callable[..., str]) -> None:
+    assert "must be one of standard, strict" in faults_of(hardening_profile="paranoid")

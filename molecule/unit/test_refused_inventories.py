@@ -212,6 +212,16 @@ def test_limit_that_leaves_out_hosts_of_a_release_is_refused(tmp_path: Path, run
     assert "--limit leaves out two" in " ".join(done.stdout.split())
 
 
+def test_names_of_one_host_are_refused() -> None:
+    facts = {
+        **{"a": {"preflight_machine": "1 7"}, "b": {"preflight_machine": "1 7"}, "c": {"preflight_machine": "1 8"}},
+        **{"d": {}, "e": {"preflight_machine": ""}, "f": {"preflight_machine": ""}},
+    }
+    found = dict(inventory_plugin.machine_faults(facts, set()))
+    assert found.keys() == {"a", "b"} and "a and b are names of one host" in found["a"].why
+    assert not list(inventory_plugin.machine_faults(facts, {"a", "b"}))
+
+
 SITE = {"application": "shop", "database": "shop", "vault": "1f2e", "groups": ["database", "worker"]}
 
 

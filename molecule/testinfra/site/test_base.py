@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from conftest import APP, live_unit, main_pid
 from testinfra.host import Host
@@ -21,6 +24,22 @@ def test_journal_is_bounded(host: Host) -> None:
     changed = host.file("/etc/systemd/journald.conf.d/slipway.conf").mtime.timestamp()
     started = host.check_output('date +%s -d "$(systemctl show -P ActiveEnterTimestamp systemd-journald)"')
     assert int(started) >= int(changed), "journald runs without the bound"
+
+
+def test_old_names_of_time_zones_are_known(host: Host) -> None:
+    """Debian 13 has them in a package of its own; settings of applications name them."""
+    host.check_output(
+        "python3 -c \"import zoneinfo; zoneinfo.ZoneInfo('US/Eastern'); zoneinfo.ZoneInfo('Europe/Berlin')\""
+    )
+
+
+def test_host_knows_which_site_it_belongs_to(host: Host) -> None:
+    record = host.file("/var/lib/slipway-applied/site.json")
+    site = json.loads(record.content_string)
+    assert site["application"] == APP and site["groups"] and site["database"]
+    assert (record.user, record.mode) == ("root", 0o600)
+    # Of the vault a digest alone.
+    assert re.fullmatch(r"[0-9a-f]{64}", site["vault"])
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_sshd_offers_keys_alone(ssh: Callable, host: Host) -> None:
     [
         "KexAlgorithms=diffie-hellman-group14-sha256",
         "KexAlgorithms=ecdh-sha2-nistp256",
+        "HostKeyAlgorithms=ecdsa-sha2-nistp256",
         "MACs=hmac-sha1",
         "MACs=hmac-sha2-256",
         "MACs=umac-64-etm@openssh.com",
@@ -81,6 +82,8 @@ def test_weak_algorithms_are_refused(host: Host, weak: str) -> None:
     [
         "KexAlgorithms=curve25519-sha256",
         "KexAlgorithms=sntrup761x25519-sha512@openssh.com",
+        "HostKeyAlgorithms=ssh-ed25519",
+        "HostKeyAlgorithms=rsa-sha2-512",
         "Ciphers=chacha20-poly1305@openssh.com",
         "Ciphers=aes256-gcm@openssh.com",
         "MACs=hmac-sha2-256-etm@openssh.com",
@@ -122,7 +125,7 @@ def test_sudo_is_sound_and_logged(host: Host) -> None:
     assert host.check_output("visudo -c -q && echo sound") == "sound"
     assert host.file("/etc/sudoers.d/slipway").mode == 0o440
     said = host.check_output("sudo -V | sed -n '/^Sudoers/,$p'; sudo -l -U ops")
-    assert "use_pty" in said
+    assert "use_pty" in said and "ignore_dot" in said
     marker = "/bin/true slipway-sudo-is-logged"
     host.check_output(f"runuser -u ops -- sudo -n {marker}")
     wait_until(lambda: marker in host.check_output("journalctl -t sudo --no-pager -n 200 -o cat"), "sudo logs nothing")

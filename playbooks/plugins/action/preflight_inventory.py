@@ -5,7 +5,7 @@
 It runs once for all hosts, opens no connection, and adds to preflight's faults:
 
 - options of the wiring (topology_*, ansible_port and others) out of the bounds of plugins/topology_options.yml;
-- two hosts of one address; clocks that differ; ports that something else holds;
+- two hosts of one address, or two names of one host; clocks that differ; ports that something else holds;
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
 - another site than the one that is recorded on a host: its application, database, vault, or a group that is empty now;
 - what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
@@ -182,6 +182,16 @@ def beat_faults(workers: Mapping[str, tuple[bool, bool, list[str]]]) -> Found:
             yield name, Fault("celery_workers", why, "[]", fix)
 
 
+def machine_faults(facts: Mapping[str, Mapping[str, Any]], told: set[str]) -> Found:
+    """Yield the hosts that are one machine, but for those that are `told` already."""
+    machines = {name: found["preflight_machine"] for name, found in facts.items() if found.get("preflight_machine")}
+    for name, own in machines.items():
+        names = [other for other, one in machines.items() if one == own]
+        if len(names) > 1 and name not in told:
+            why = f"{' and '.join(names)} are names of one host, by several addresses"
+            yield name, Fault("ansible_host", why, fix="name it once, in all groups that it shall be in")
+
+
 def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
     """Yield the hosts whose clock differs from most others'; how long the question took is granted."""
     offsets = {
@@ -294,7 +304,8 @@ class ActionModule(Preflight):
             ports = plan.ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
             faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]
-        faults += address_faults(addresses)
+        same = list(address_faults(addresses))
+        faults += [*same, *machine_faults(facts, {name for name, _ in same})]
         faults += beat_faults(workers)
         faults += clock_faults(facts)
         everybody = [

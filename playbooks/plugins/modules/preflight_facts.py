@@ -15,6 +15,7 @@
   has no /usr/sbin;
 - `preflight_taken`: what bears the application's name on the host and is not the site's, each in words; nothing once
   the role base has made the account;
+- `preflight_machine`: what two names of one host have in common: its kernel's start, and its first process's namespace;
 - `preflight_firewalls`: firewalls beside the site's own that drop what arrives, each in words;
 - `preflight_site`: what base has recorded of the site that the host belongs to; without a record, the `application`
   whose account base has made there, if it is another; `error` where the record cannot be read;
@@ -142,6 +143,15 @@ def python_version(path: str) -> str:
         return ""
 
 
+def machine() -> str:
+    """Return what tells this host from all others, containers of one kernel and clones of one image too."""
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{start} {os.stat('/proc/1/ns/mnt').st_ino}"
+    except OSError:
+        return ""
+
+
 def output(command: list[str]) -> str:
     """Return what a command says; nothing where it is not there or fails."""
     try:
@@ -231,6 +241,7 @@ def main() -> None:
             "preflight_user": os.geteuid(),
             "preflight_path": shutil.which("runuser") is not None,
             "preflight_taken": taken(module.params["application"]),
+            "preflight_machine": machine(),
             "preflight_firewalls": others(output),
             "preflight_site": site(module.params["application"]),
             "preflight_login": login(module.get_bin_path("sshd")),
