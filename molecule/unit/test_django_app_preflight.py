@@ -37,6 +37,7 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Callable[..., lis
         {"source_type": "git", "source": "git@git.example.com:a/b.git", "git_key": "-----BEGIN X\nx\n-----END X\n"},
         {"source_type": "archive", "source": "https://example.com/a.zip", "archive_checksum": "sha256:" + "0a" * 32},
         {"source_type": "package", "source": "", "python_packages": ["ara[server]==1.8.0", "gunicorn"]},
+        {"requirements": ["../uv.lock"], "directory": "backend"},
         {"requirements": ["pyproject.toml", "requirements/base.txt"], "extras": ["a"], "dependency_groups": ["b"]},
         {"files": [{"path": "/etc/x/y.conf", "content": "x", "mode": "0640"}, {"path": "local.py", "content": "x"}]},
         {"hooks": [HOOK | {"every_host": True, "environment": {"A": "b"}}, HOOK | {"name": "y"}]},
@@ -84,6 +85,8 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_requirements", {"found": {"missing": ["requirements.txt"]}}, "requirements.txt: not in there"),
         ("django_app_requirements", {"found": {"missing": ["sub/base.txt"]}}, "sub/base.txt: not in there"),
         ("django_app_requirements", {"requirements": ["poetry.lock"]}, "that end in .txt"),
+        ("django_app_requirements", {"requirements": ["../r.txt"]}, "must be without .., but for the uv.lock"),
+        ("django_app_requirements", {"requirements": ["a/../../uv.lock"]}, "must be without .., but for the uv.lock"),
         ("django_app_python_packages", {"source_type": "package", "source": ""}, "name the package of the application"),
         ("django_app_python_packages", {"python_packages": ["a"], "install_command": ["b"]}, "is not installed where"),
         (

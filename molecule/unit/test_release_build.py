@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -455,6 +456,15 @@ def test_release_that_serves_is_not_built_anew(tmp_path: Path) -> None:
     (tmp_path / "slots/web/a/release").symlink_to(made.release)
     with pytest.raises(build.BuildError, match="is in use and is not complete any more.*django_app_force"):
         made.clear()
+
+
+def test_release_that_serves_and_was_removed_is_built_again(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (tmp_path / "slots/web/a").mkdir(parents=True)
+    (tmp_path / "slots/web/a/release").symlink_to(made.release)
+    shutil.rmtree(made.release)
+    made.clear()
+    assert Path(made.release).is_dir()
 
 
 def test_release_without_gunicorn_is_refused(tmp_path: Path) -> None:

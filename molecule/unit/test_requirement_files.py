@@ -191,6 +191,16 @@ def test_lock_of_uv(source: str, archive: str, local: bool, unlocked: list[str])
     assert [variable for variable, _ in read(files, "uv.lock", extras=["none"]).faults] == ["extras"]
 
 
+def test_lock_of_a_workspace_is_above_its_member() -> None:
+    files = {
+        "../uv.lock": LOCK.format(source='editable = "libs/core"', archive=""),
+        "../pyproject.toml": '[tool.uv.workspace]\nmembers = ["backend", "libs/*"]\n',
+        "pyproject.toml": PYPROJECT,
+    }
+    found = read(files, "../uv.lock", extras=["pg-pool"], groups=["prod"])
+    assert (found.faults, found.local) == ([], True) and found.files.keys() == files.keys()
+
+
 def test_lock_of_uv_needs_its_project() -> None:
     ((variable, why),) = read({"back/uv.lock": "version = 1\n"}, "back/uv.lock").faults
     assert (variable, why) == ("requirements", "back/uv.lock needs the pyproject.toml beside it, which is missing")

@@ -287,7 +287,10 @@ class Build:
 
     def clear(self) -> None:
         """Remove what an unfinished build left."""
-        if os.path.realpath(self.release) in releases_in_use(self.folder, candidate=False):
+        # One whose folder somebody has removed breaks nothing more when it is built in its place.
+        if os.path.isdir(self.release) and os.path.realpath(self.release) in releases_in_use(
+            self.folder, candidate=False
+        ):
             raise BuildError(
                 f"{self.release} is in use and is not complete any more: its marker or its virtual environment was "
                 "removed. Building it anew would break what serves: deploy with django_app_force for one beside it"
@@ -497,6 +500,9 @@ class Build:
         with paths from the folder of the lock.
         """
         folder = os.path.join(self.project, os.path.dirname(name))
+        # Of a workspace that the project is a member of, what the project needs; the paths are from the lock's folder.
+        if name.startswith("../") and os.path.exists(os.path.join(self.project, "pyproject.toml")):
+            folder = self.project
         words = [self.uv, "export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project", "--no-header"]
         # An editable one would lead to the source, which is another's when the environment is used again.
         words += ["--no-editable", "--no-annotate", "--no-python-downloads", "--python", self.python]

@@ -86,7 +86,8 @@ class Release:
     def receive(self, part: str, archive: str) -> None:
         """Unpack a part in place of what an unfinished transfer left."""
         target = {"static": self.path, "release": self.path, "venv": self.venv}[part]
-        if part != "venv" and os.path.realpath(target) in releases_in_use(self.folder, candidate=False):
+        in_use = os.path.isdir(target) and os.path.realpath(target) in releases_in_use(self.folder, candidate=False)
+        if part != "venv" and in_use:
             raise ShipError(
                 f"{target} is in use and is not complete any more: its marker or its virtual environment was removed. "
                 "Deploy with django_app_force for a release beside it"

@@ -234,7 +234,12 @@ class Files:
         if document is None:
             return
         self._note_python(name, document.content.get("requires-python"))
+        # A lock above the project is that of a workspace, of which the project is a member.
         beside = os.path.join(os.path.dirname(name), "pyproject.toml")
+        member = name.startswith("../") and self._read("pyproject.toml") is not None
+        if member:
+            self._text(beside)
+            beside = "pyproject.toml"
         project = self._document(beside)
         if project is None:
             self.found.faults.append(("requirements", f"{name} needs the pyproject.toml beside it, which is missing"))
