@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,6 +330,18 @@ def test_project_under_require_hashes_brings_no_packages(tmp_path: Path, monkeyp
     calls = calls_of(made, monkeypatch)
     made.install("/v")
     assert [("--require-hashes" in words, "--no-deps" in words) for words, _ in calls] == [(True, False), (False, True)]
+
+
+def test_compression_ends_at_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = tmp_path / "bin/brotli"
+    fill.parent.mkdir()
+    fill.write_text("#!/bin/sh\nexec sleep 300\n")
+    fill.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fill.parent}:{os.environ['PATH']}")
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static/site.css").write_text("a{}" * 1000)
+    with pytest.raises(subprocess.TimeoutExpired):
+        build.precompress(str(tmp_path / "static"), str(tmp_path), time.monotonic())
 
 
 # Secrets of a build

@@ -456,7 +456,10 @@ class Repository:
         self.git("remote", "add", "origin", self.url, within=False, folder=str(folder))
         self.git("checkout", "--quiet", "--detach", commit, within=False, folder=str(folder))
         if (folder / ".gitmodules").exists():
-            self.git("submodule", "--quiet", "update", "--init", "--recursive", within=False, folder=str(folder))
+            update = ("submodule", "--quiet", "update", "--init", "--recursive")
+            # Not every server gives a commit without what leads to it.
+            if self.try_git(*update, "--depth=1", within=False, folder=str(folder)).returncode:
+                self.git(*update, within=False, folder=str(folder))
         for path in [*folder.rglob(".git")]:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

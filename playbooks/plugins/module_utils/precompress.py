@@ -5,10 +5,13 @@ from __future__ import annotations
 import filecmp
 import gzip
 import hashlib
+import math
 import os
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 # What is not compressed in itself.
 ENDINGS = (
@@ -24,11 +27,12 @@ def smaller(text: bytes, packed: bytes) -> bytes:
     return packed if len(packed) < 0.95 * len(text) else b""
 
 
-def compress(text: bytes) -> dict[str, bytes]:
-    """Return what a file is compressed, by the ending of its name."""
+def compress(text: bytes, deadline: float = math.inf) -> dict[str, bytes]:
+    """Return what a file is compressed, by the ending of its name, or raise TimeoutExpired at the deadline."""
     level = "--quality=11" if len(text) <= LARGE else "--quality=9"
     command = ["brotli", level, "--stdout", "-"]
-    brotli = subprocess.run(command, input=text, capture_output=True, check=True).stdout
+    left = None if deadline == math.inf else max(deadline - time.monotonic(), 0.1)
+    brotli = subprocess.run(command, input=text, capture_output=True, check=True, timeout=left).stdout
     return {".gz": smaller(text, gzip.compress(text, 9, mtime=0)), ".br": smaller(text, brotli)}
 
 
@@ -44,8 +48,10 @@ def take_over(path: str, before: str) -> bool:
     return True
 
 
-def precompress(folder: str, before: str) -> int:
+def precompress(folder: str, before: str, deadline: float = math.inf) -> int:
     """Write NAME.gz and NAME.br beside the files in a folder, and return how many files have been compressed for that.
+
+    The deadline is a time of time.monotonic(), after which it raises TimeoutExpired.
 
     Most files are those of the release before, which `before` is the static folder of: theirs are taken over.
     """
@@ -65,7 +71,7 @@ def precompress(folder: str, before: str) -> int:
             texts[digest] = text
             wanted.setdefault(digest, []).append(path)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        packed = dict(zip(texts, pool.map(compress, texts.values()), strict=True))
+        packed = dict(zip(texts, pool.map(partial(compress, deadline=deadline), texts.values()), strict=True))
     for digest, paths in wanted.items():
         for path in paths:
             for ending, content in packed[digest].items():

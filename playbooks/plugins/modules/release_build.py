@@ -269,7 +269,10 @@ class Build:
         for step in steps:
             step.result()
         self.run_hooks("after_collectstatic", static)
-        precompress(static, os.path.join(self.folder, "current/static"))
+        try:
+            precompress(static, os.path.join(self.folder, "current/static"), self.deadline)
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(self.explain_timeout("compress the static files", error.cmd, "")) from error
         write_marker(
             self.release,
             {
