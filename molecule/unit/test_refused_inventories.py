@@ -8,6 +8,7 @@ where nobody listens.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -342,3 +343,29 @@ def test_way_to_root_that_fails_is_told_with_what_helps(
 )
 def test_traps_of_yaml(text: str, traps: list[tuple[int, str]]) -> None:
     assert [(line, name) for line, name, *_ in inventory_plugin.yaml_traps(text)] == traps
+
+
+@pytest.mark.parametrize(
+    ("recorded", "variables", "said"),
+    [
+        ("", {}, ""),
+        (SITE, {}, ""),
+        (SITE, {"base_site": SITE | {"vault": "9a9a"}}, "the vault is not the one that this host was set up with"),
+        (SITE, {"base_site": SITE | {"application": "blog"}}, "blog would be begun beside it"),
+        (SITE, {"base_groups": ["database"]}, "the group worker has no host any more"),
+        (SITE, {"base_site": SITE | {"vault": "9a9a"}, "base_site_change": True}, ""),
+        (SITE, {"base_site": {}}, ""),  # a topology of before
+        ("{", {}, "cannot be read"),
+        # Preflight has said it already.
+        (SITE, {"base_site": SITE | {"vault": "9a9a"}, "ansible_facts": {"preflight_site": SITE}}, ""),
+    ],
+)
+def test_playbook_without_preflight_is_held_to_the_record(
+    monkeypatch: pytest.MonkeyPatch, recorded: Any, variables: dict[str, Any], said: str
+) -> None:
+    guard = load_plugin("playbooks/plugins/action/site_guard.py")
+    text = recorded if isinstance(recorded, str) else json.dumps(recorded)
+    monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": f"{text}\n"})
+    own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
+    result = run_action(guard, variables=own)
+    assert bool(result.get("failed")) is bool(said) and said in result.get("faults", "")
