@@ -299,6 +299,13 @@ BAD: dict[str, list[Any]] = {
     "redis_broker_databases": [0, 2, 10001],
     "redis_cache_databases": [0, -1],
     "redis_broker_password": [f"{PASSWORD}\0", f"{PASSWORD}\n", "short"],
+    "redis_broker_acl_rules": [["+config"], ["+@all"], ["+acl|setuser"], ["nopass"], [">password"], ["+keys +acl"], ["+KEYS"]],
+    "redis_cache_acl_rules": [["+@admin"], ["+@dangerous"], ["+shutdown"], ["on"], ["~*"], ["+keys\0"], ["&a b"], "+keys"],
+    "redis_store_acl_rules": [["+migrate"], ["+client|kill"], ["reset"], ["allcommands"], ["#" + 64 * "0"], [""]],
+    "redis_store_port": [0, 65536],
+    "redis_store_user": ["default", "a b", ""],
+    "redis_store_memory_mb": [0, 15, 10**8],
+    "redis_store_databases": [0, 10001],
     "redis_sandbox_settings": [{"User": "root"}],
     # release
     "release_health_path": ["healthz", "/a\0", "/a\n"],
@@ -411,6 +418,7 @@ GOOD: dict[str, list[Any]] = {
         )
     ],
     "redis_broker_password": [" a'b\"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ "],
+    "redis_cache_acl_rules": [["+keys", "+@pubsub", "&channel:*", "-@scripting", "allchannels", "+object|freq", "+flushall"]],
     "release_keep": [2, 1000],
     "release_smoke_paths": [[{"path": "/suche/?q=ä%20b", "contains": 'Größe "100%"'}]],
     "tls_acme_email": ["", "a.b+c@example.co.uk"],

@@ -47,7 +47,7 @@ def is_there(wanted: Any) -> bool:
     """Ask the action by its own command, on this machine."""
     plugin = action.ActionModule.__new__(action.ActionModule)
     plugin._low_level_execute_command = run_here
-    return bool(plugin._is_there(*wanted))
+    return bool(plugin._is_there(*wanted, unwanted=[f"{wanted[0][0]['path']}/unwanted"]))
 
 
 BREAKS: dict[str, Callable[[Path], object]] = {
@@ -59,6 +59,7 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "mode of the folder": lambda folder: folder.chmod(0o700),
     "link": lambda folder: (folder / "unit").rename(folder / "real") and (folder / "unit").symlink_to("real"),
     "folder in place of a file": lambda folder: (folder / "empty").unlink() or (folder / "empty").mkdir(),
+    "one that is unwanted": lambda folder: (folder / "unwanted").touch(),
     "one too many": lambda folder: (folder.parent / "worker-b").mkdir(),
 }
 
@@ -92,11 +93,13 @@ RunModule = Callable[..., dict[str, Any]]
 def run_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunModule:
     """Return a function that runs the module itself as Ansible does, with no owner to set, and gives its result."""
 
-    def run(wanted: list[dict[str, Any]], validate: list[str] | None = None) -> dict[str, Any]:
+    def run(
+        wanted: list[dict[str, Any]], validate: list[str] | None = None, absent: list[str] | None = None
+    ) -> dict[str, Any]:
         said: dict[str, Any] = {}
 
         class Module:
-            params = {"folders": [], "files": wanted, "only": None, "validate": validate or []}
+            params = {"folders": [], "files": wanted, "only": None, "absent": absent or [], "validate": validate or []}
             check_mode = False
 
             def get_bin_path(self, name: str) -> str:
@@ -154,6 +157,14 @@ def test_refusal_names_file_line_and_value(run_module: RunModule, tmp_path: Path
     said = run_module(wanted, command)
     assert said["refused_with"][-1] == f"{conf}:2: shared_buffers = 'lots'"
     assert "xx" not in str(said) and not conf.exists() and not secret.exists()
+
+
+def test_unwanted_files_are_removed_after_the_validation(run_module: RunModule, tmp_path: Path) -> None:
+    old = tmp_path / "old.conf"
+    old.touch()
+    assert run_module([entry(tmp_path / "a", "1")], ["false"], [str(old)])["failed"] and old.exists()
+    assert run_module([entry(tmp_path / "a", "1")], ["true"], [str(old)])["changed_paths"][-1] == str(old)
+    assert not old.exists() and run_module([], absent=[str(old)])["changed_paths"] == []
 
 
 def test_difference_of_a_secret_file_is_not_shown(run_module: RunModule, tmp_path: Path) -> None:

@@ -86,9 +86,13 @@ class Host:
         """Write the configuration."""
         self.conf.write_text(HEAD + text)
 
-    def keep(self, kind: str = "restart_on") -> list[str]:
+    def keep(self, kind: str = "restart_on", **more: Any) -> list[str]:
         """Keep the unit by its directory, as the module does."""
-        options: dict[str, Any] = {"name": "x.service", kind: [str(self.conf.parent)], "stamps": str(self.stamps)}
+        options: dict[str, Any] = {
+            "name": "x.service",
+            kind: [str(self.conf.parent)],
+            "stamps": str(self.stamps),
+        } | more
         if self.validates:
             options["validate"] = ["checker"]
         return managed_unit.keep(self, options)
@@ -130,6 +134,15 @@ def test_refused_reload_keeps_the_unit(host: Host) -> None:
     with pytest.raises(Failed):
         host.keep("reload_on")
     assert (host.state, host.conf.read_text()) == ("active", f"{HEAD}good")
+
+
+def test_renamed_path_restarts_nothing(host: Host) -> None:
+    host.write("include /etc/old.conf")
+    assert host.keep() == ["restart"]
+    host.write("include /etc/new.acl")
+    assert host.keep(renamed={"/etc/new.acl": "/etc/old.conf"}) == []
+    host.write("include /etc/other.acl")
+    assert host.keep(renamed={"/etc/new.acl": "/etc/old.conf"}) == ["restart"]
 
 
 def test_new_file_is_removed_and_what_is_not_ours_stays(host: Host) -> None:

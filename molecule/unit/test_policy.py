@@ -457,6 +457,9 @@ def test_task_with_a_secret_does_not_show_it() -> None:
             continue
         shown = texts({key: value for key, value in task.items() if key not in ("name", "when", "no_log", "notify")})
         for file in files_of(task):
+            if file.get("secret"):  # an option of config_files, which then never shows the content
+                seen = True
+                continue
             role = ROOT / "roles" / path.relative_to(ROOT / "roles").parts[0]
             shown += (role / "templates" / file["src"]).read_text(encoding="utf-8")
         if secret := pattern.search(shown):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import REDIS_CLI, Servers, memory_share, redis_as, redis_command
+from conftest import REDIS_CLI, Servers, main_pid, memory_share, redis_as, redis_command, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://redis"]
@@ -99,8 +101,14 @@ def test_debians_own_instance_is_masked(host: Host) -> None:
 
 def test_configuration_is_closed(host: Host) -> None:
     for instance in ("broker", "cache"):
-        file = host.file(f"/etc/redis/redis-{instance}.conf")
-        assert (file.user, file.group, file.mode) == ("root", "redis", 0o640)
+        for name in (f"redis-{instance}.conf", f"redis-{instance}.acl"):
+            file = host.file(f"/etc/redis/{name}")
+            assert (file.user, file.group, file.mode) == ("root", "redis", 0o640)
+    # Neither Debian's own, which lets everybody in, nor users in a file that is taken for a configuration.
+    assert {name for name in host.file("/etc/redis").listdir() if name.endswith(".conf")} == {
+        "redis-broker.conf",
+        "redis-cache.conf",
+    }
 
 
 @pytest.mark.parametrize("instance", ["broker", "cache"])
@@ -125,3 +133,39 @@ def test_full_memory(host: Host, inventory: dict[str, str], instance: str) -> No
         assert any(line.startswith("OOM") for line in said) and evicted == 0, "a broker that drops messages"
     else:
         assert said == ["OK"] * 24 and evicted > 0, "a cache that refuses"
+
+
+@pytest.mark.disruptive
+@pytest.mark.runs_on("redis", first=True)
+def test_rights_and_a_store_by_the_inventory(
+    host: Host, inventory: dict[str, Any], site_playbook: Callable[..., Any]
+) -> None:
+    """More rights for the cache reach it without a restart; the third instance keeps what it is given."""
+    pid = main_pid(host, "redis-server@cache.service")
+    password = "a-password-of-the-store-and-no-other"
+    wanted = {
+        "redis_cache_acl_rules": ["+keys", "&channel:*", "+subscribe"],
+        "redis_store_enabled": True,
+        "redis_store_password": password,
+    }
+    done = site_playbook("redis.yml", "--extra-vars", json.dumps(wanted))
+    assert done.returncode == 0, done.stdout
+    try:
+        assert "NOPERM" not in redis_command(host, inventory, "cache", "keys", "no-such-key", user="django")
+        assert "NOPERM" not in redis_command(host, inventory, "cache", "subscribe", "channel:1", user="django")
+        assert "NOPERM" in redis_command(host, inventory, "cache", "subscribe", "other", user="django")
+        assert redis_as(host, 6381, "store", password, "set", "kept", "1") == "OK"
+        host.check_output("systemctl kill --signal KILL redis-server@store")
+        wait_until(lambda: redis_as(host, 6381, "store", password, "get", "kept") == "1", 60, "the store lost a key")
+        assert "NOPERM" in redis_as(host, 6381, "store", password, "config", "get", "maxmemory-policy")
+        # A right that there is not: what runs goes on as it is.
+        wrong = json.dumps(wanted | {"redis_cache_acl_rules": ["+no-such-command"]})
+        refused = site_playbook("redis.yml", "--extra-vars", wrong)
+        assert refused.returncode != 0 and "+no-such-command" in refused.stdout and password not in refused.stdout
+        assert "NOPERM" not in redis_command(host, inventory, "cache", "keys", "no-such-key", user="django")
+    finally:
+        done = site_playbook("redis.yml")
+    assert done.returncode == 0, done.stdout
+    assert host.run("systemctl is-active redis-server@store").failed
+    assert "NOPERM" in redis_command(host, inventory, "cache", "keys", "no-such-key", user="django")
+    assert main_pid(host, "redis-server@cache.service") == pid

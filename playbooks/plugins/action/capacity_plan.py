@@ -66,6 +66,8 @@ def ports_of(read: Reader, kinds: list[str]) -> dict[str, int]:
             ports["PgBouncer"] = read("topology_pool_port", 0)
     if "redis" in kinds:
         ports |= {"Redis broker": read("redis_broker_port", 0), "Redis cache": read("redis_cache_port", 0)}
+        if read("redis_store_enabled", False):
+            ports["Redis store"] = read("redis_store_port", 0)
     if "app" in kinds:
         listening = {str(address).rpartition(":")[2] for address in read("gunicorn_listen", [])}
         for number, port in enumerate(sorted(int(port) for port in listening if port.isdigit())):
@@ -99,7 +101,8 @@ def host_of(name: str, read: Reader) -> Any:
         host.shared_buffers_mb = read("__postgresql_shared_buffers_mb", 0)
         host.max_connections = read("postgresql_max_connections", 0)
     if "redis" in kinds:
-        host.redis_mb = {kind: read(f"redis_{kind}_memory_mb", 0) for kind in ("broker", "cache")}
+        instances = ("broker", "cache", "store") if read("redis_store_enabled", False) else ("broker", "cache")
+        host.redis_mb = {kind: read(f"redis_{kind}_memory_mb", 0) for kind in instances}
     if "app" in kinds:
         host.sizing = read("__gunicorn_sizing", {})
         host.worker_mb = read("gunicorn_worker_memory_mb", 0)

@@ -15,6 +15,7 @@ Of services that are data, files for each one, in the same call:
         each: "{{ celery_workers }}"
         as: celery_worker                         # what the templates call it
         only: /etc/app/services/celery-*          # folders like this that are no item's are removed
+        absent: ["/etc/app/celery-{name}.conf"]   # files to remove; outside of `repeat` too
         folders: [{path: "/etc/app/services/celery-{name}"}]
         files: [{src: etc/app/services/celery/unit.j2, dest: "/etc/app/services/celery-{name}/unit"}]
 
@@ -76,10 +77,12 @@ class ActionModule(ActionBase):
                 "options": {"src": path, "dest": path, "secret": {"type": "bool", "default": False}, **ATTRIBUTES},
             },
         }
+        absent = {"type": "list", "elements": "path", "default": []}
         _, arguments = self.validate_argument_spec(
             argument_spec=entries
             | {
                 "validate": {"type": "list", "elements": "str", "default": []},
+                "absent": absent,
                 "overrides": {"type": "dict", "default": {}},
                 "own": {
                     "type": "dict",
@@ -96,6 +99,7 @@ class ActionModule(ActionBase):
                         "each": {"type": "list", "elements": "dict", "required": True},
                         "as": {"type": "str", "required": True},
                         "only": {"type": "str"},
+                        "absent": absent,
                     },
                 },
             }
@@ -103,7 +107,7 @@ class ActionModule(ActionBase):
         folders = arguments["folders"]
         overrides = arguments["overrides"]
         files = [self._render(file, variables, overrides.get(file["dest"], "")) for file in arguments["files"]]
-        only = None
+        only, unwanted = None, list(arguments["absent"])
         if repeat := arguments["repeat"]:
             own = [
                 folder | {"path": folder["path"].replace("{name}", item["name"])}
@@ -118,9 +122,10 @@ class ActionModule(ActionBase):
                 for item in repeat["each"]
                 for file in repeat["files"]
             ]
+            unwanted += [path.replace("{name}", item["name"]) for item in repeat["each"] for path in repeat["absent"]]
             only = repeat["only"] and {"pattern": repeat["only"], "keep": [folder["path"] for folder in own]}
         own = arguments["own"]
-        if self._is_there(folders, files, only, own):
+        if self._is_there(folders, files, only, own, unwanted):
             return {"changed": False, "changed_paths": [], "diff": []}
         # The module's arguments are whole files: not for the log of the host, nor for the output of -vvv.
         result = self._execute_module(
@@ -130,6 +135,7 @@ class ActionModule(ActionBase):
                 "files": files,
                 "only": only,
                 "own": own,
+                "absent": unwanted,
                 "validate": arguments["validate"],
             },
             task_vars=variables | {"ansible_no_target_syslog": True},
@@ -142,6 +148,7 @@ class ActionModule(ActionBase):
         files: list[dict[str, Any]],
         only: dict[str, Any] | None,
         own: dict[str, Any] | None = None,
+        unwanted: list[str] | None = None,
     ) -> bool:
         """Tell whether all is as it should be; in doubt it is not, and the module looks more closely."""
         wanted = [describe(folder, "directory", "0755") for folder in folders]
@@ -157,6 +164,8 @@ class ActionModule(ActionBase):
         if only:
             wanted += sorted(set(only["keep"]))
             commands.append("printf '%s\\n' " + "*".join(shlex.quote(part) for part in only["pattern"].split("*")))
+        if unwanted:
+            commands.append(f"{{ ls -d -- {shlex.join(unwanted)} 2>/dev/null || true; }}")
         answer = self._low_level_execute_command(f"LC_ALL=C; export LC_ALL; {' && '.join(commands)}")
         return bool(answer["rc"] == 0 and answer["stdout"].splitlines() == wanted)
 

@@ -279,7 +279,7 @@ def memory_excess(site: Site) -> list[Excess]:
         if host.memory_mb and need > host.memory_mb:
             ways = {
                 "database": "postgresql_memory_mb",
-                "redis": "redis_broker_memory_mb and redis_cache_memory_mb",
+                "redis": " and ".join(f"redis_{name}_memory_mb" for name in host.redis_mb),
                 "app": "gunicorn_workers",
                 "worker": "the concurrency in celery_workers",
             }

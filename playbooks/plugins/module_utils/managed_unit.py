@@ -15,6 +15,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
     "restart_on": {"type": "list", "elements": "str", "default": []},
     "reload_on": {"type": "list", "elements": "str", "default": []},
+    "renamed": {"type": "dict", "default": {}},
     "validate": {"type": "list", "elements": "str", "default": []},
     "around": {"type": "list", "elements": "str", "default": []},
     "enabled": {"type": "bool", "default": True},
@@ -60,7 +61,7 @@ def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
     files = [*unit_files(unit), *options["restart_on"], *options["reload_on"]]
     wanted = {
         "unit": files_digest(unit_files(unit)),
-        "restart": files_digest(options["restart_on"]),
+        "restart": files_digest(options["restart_on"], renamed=options["renamed"]),
         "reload": files_digest(options["reload_on"]),
     }
 

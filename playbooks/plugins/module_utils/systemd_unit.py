@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -19,10 +19,11 @@ UP = ("active", "reloading", "activating")
 JOURNAL_LINES = 40
 
 
-def files_digest(paths: Iterable[str], salt: str = "") -> str:
+def files_digest(paths: Iterable[str], salt: str = "", renamed: Mapping[str, str] | None = None) -> str:
     """Return the SHA-256 (hex) of the names and contents of `paths`, directories taken with all that is in them.
 
-    A path that is missing counts as such: when it appears, the digest changes.
+    A path that is missing counts as such: when it appears, the digest changes. Paths in the contents that were
+    `renamed`, new to old, count by their old name.
     """
     digest = hashlib.sha256(salt.encode())
     for path in sorted(set(paths)):
@@ -33,8 +34,11 @@ def files_digest(paths: Iterable[str], salt: str = "") -> str:
         for file in files:
             digest.update(b"\0" + file.encode())
             if os.path.isfile(file):
-                with open(file, "rb") as content:
-                    digest.update(b"\0" + hashlib.sha256(content.read()).digest())
+                with open(file, "rb") as opened:
+                    content = opened.read()
+                for new, old in (renamed or {}).items():
+                    content = content.replace(new.encode(), old.encode())
+                digest.update(b"\0" + hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 

@@ -44,6 +44,7 @@ options:
   only:
     description: With a I(pattern) of a shell, the folders like it to I(keep); any other is removed with what is in it.
     type: dict
+  absent: {description: Files to remove., type: list, elements: path, default: []}
   validate: {description: A command that must succeed with the files., type: list, elements: str, default: []}
 author: Slipway contributors
 """
@@ -211,6 +212,7 @@ def main() -> None:
                     "keep": {"type": "list", "elements": "path", "required": True},
                 },
             },
+            "absent": {"type": "list", "elements": "path", "default": []},
             "validate": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
@@ -258,6 +260,10 @@ def main() -> None:
                 msg=f"the new configuration is refused by {refused_by}, and the previous files were restored",
                 refused_with=lines,
             )
+    for unwanted in filter(os.path.lexists, module.params["absent"]):
+        changed.append(unwanted)
+        if not module.check_mode:
+            os.unlink(unwanted)
     only = module.params["only"]
     for unwanted in sorted(set(glob.glob(only["pattern"])) - set(only["keep"])) if only else []:
         changed.append(unwanted)

@@ -24,6 +24,10 @@ options:
     type: list
     elements: str
     default: []
+  renamed:
+    description: Paths in the files of I(restart_on) that have a new name, new to old; it restarts nothing.
+    type: dict
+    default: {}
   validate:
     description: A command that must succeed before the unit is started, restarted or reloaded.
     type: list

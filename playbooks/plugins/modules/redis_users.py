@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 module: redis_users
 short_description: Have running instances of Redis know the users in their files
 description:
-  - An instance NAME is told by commands what the lines C(user ...) in C(/etc/redis/redis-NAME-users.conf) say.
+  - An instance NAME is told by commands what the lines C(user ...) in C(/etc/redis/redis-NAME.acl) say.
     Connections stay. Users that are not in the file are removed.
   - One that lets nobody in by the passwords given, because all of them are new, is restarted and reads the file.
 options:
@@ -63,7 +63,7 @@ class Instance:
 
 def read_users(name: str) -> dict[str, str]:
     """Return the rules of each user as they are written."""
-    with open(f"/etc/redis/redis-{name}-users.conf") as file:
+    with open(f"/etc/redis/redis-{name}.acl") as file:
         lines = [line.split(" ", 2) for line in file.read().splitlines() if line.startswith("user ")]
     return {words[1]: words[2] for words in lines}
 
@@ -82,7 +82,7 @@ def main() -> None:
     actions: list[str] = []
     for name, port in module.params["instances"].items():
         # A dry run cannot say more than that the file would change.
-        if module.check_mode or not os.path.exists(f"/etc/redis/redis-{name}-users.conf"):
+        if module.check_mode or not os.path.exists(f"/etc/redis/redis-{name}.acl"):
             continue
         instance, wanted = Instance(module, name, int(port)), read_users(name)
         if not instance.log_in():
