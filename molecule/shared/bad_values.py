@@ -299,8 +299,25 @@ BAD: dict[str, list[Any]] = {
     "redis_broker_databases": [0, 2, 10001],
     "redis_cache_databases": [0, -1],
     "redis_broker_password": [f"{PASSWORD}\0", f"{PASSWORD}\n", "short"],
-    "redis_broker_acl_rules": [["+config"], ["+@all"], ["+acl|setuser"], ["nopass"], [">password"], ["+keys +acl"], ["+KEYS"]],
-    "redis_cache_acl_rules": [["+@admin"], ["+@dangerous"], ["+shutdown"], ["on"], ["~*"], ["+keys\0"], ["&a b"], "+keys"],
+    "redis_broker_acl_rules": [
+        ["+config"],
+        ["+@all"],
+        ["+acl|setuser"],
+        ["nopass"],
+        [">password"],
+        ["+keys +acl"],
+        ["+KEYS"],
+    ],
+    "redis_cache_acl_rules": [
+        ["+@admin"],
+        ["+@dangerous"],
+        ["+shutdown"],
+        ["on"],
+        ["~*"],
+        ["+keys\0"],
+        ["&a b"],
+        "+keys",
+    ],
     "redis_store_acl_rules": [["+migrate"], ["+client|kill"], ["reset"], ["allcommands"], ["#" + 64 * "0"], [""]],
     "redis_store_port": [0, 65536],
     "redis_store_user": ["default", "a b", ""],
@@ -377,7 +394,9 @@ GOOD: dict[str, list[Any]] = {
     ],
     "django_app_hooks": [[HOOK | {"changed_when": "made [0-9]+", "timeout": 86400, "directory": "assets"}]],
     "django_app_python_packages": [["ara[server]==1.8.0", "a @ https://x/y.whl ; python_version < '3.13'"]],
-    "django_app_environment": [{"A": "ä % $x \\ \" '", "B_2": "", "C": "{{ '{{' }}"}],
+    "django_app_environment": [
+        {"A": "ä % $x \\ \" '", "B_2": "", "C": "{{ '{{' }}", "PEM": "-----BEGIN X-----\n\tA\n"}
+    ],
     "django_app_static_root_variable": ["", "STATIC_ROOT_2"],
     "firewall_allow": [[OPENING | {"port": "60000-60100", "protocol": "udp", "sources": ["2001:db8::/32"]}]],
     "firewall_extra_rules": [["ip saddr 192.0.2.7 drop", "tcp dport { 1, 2 } accept", "ip saddr @x counter drop"]],
@@ -418,7 +437,9 @@ GOOD: dict[str, list[Any]] = {
         )
     ],
     "redis_broker_password": [" a'b\"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ "],
-    "redis_cache_acl_rules": [["+keys", "+@pubsub", "&channel:*", "-@scripting", "allchannels", "+object|freq", "+flushall"]],
+    "redis_cache_acl_rules": [
+        ["+keys", "+@pubsub", "&channel:*", "-@scripting", "allchannels", "+object|freq", "+flushall"]
+    ],
     "release_keep": [2, 1000],
     "release_smoke_paths": [[{"path": "/suche/?q=ä%20b", "contains": 'Größe "100%"'}]],
     "tls_acme_email": ["", "a.b+c@example.co.uk"],

@@ -99,7 +99,7 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_static_root", {"static_root": "/srv/static"}, "must be a folder in the release"),
         ("django_app_static_root", {"static_root": "src"}, "must be a folder below"),
         ("django_app_static_root", {"static_root": "a/../../b"}, "must be without .."),
-        ("", {"manage_environment": {"A": "b\nc"}}, "django_app_manage_environment needs names"),
+        ("django_app_manage_environment", {"manage_environment": {"A": "b\r\nc"}}, "without NUL, carriage returns"),
         ("django_app_files", {"files": [{"path": "a/../b", "content": ""}]}, "has a path with .."),
         ("", {"files": [{"path": "a", "content": {"b": 1}}]}, "must be text"),
         ("django_app_static_root_variable", {"static_root_variable": None}, "must be the name of an environment"),

@@ -32,6 +32,8 @@ AWKWARD = [
     "a=b;c&d|e<f>g*h?i[j]k{l}m~n!o",
     "grüße 日本語 🚀",
     "",
+    '-----BEGIN PRIVATE KEY-----\nMIIE"$x`\\\n  A=b\n# no comment\n-----END PRIVATE KEY-----\n',
+    "\n",
 ]
 
 
@@ -132,7 +134,10 @@ def test_saslprep(password: str, prepared: str) -> None:
 def read_as_systemd(text: str) -> dict[str, str]:
     """Read an EnvironmentFile as systemd's parse_env_file_internal() does for values in double quotes."""
     variables = {}
-    for line in text.splitlines():
+    # A value ends with its line, but for newlines within its quotes.
+    lines = re.findall(r'^[A-Z_0-9]+="(?:[^"\\]|\\.)*"$', text, re.MULTILINE | re.DOTALL)
+    assert "\n".join(lines) + "\n" == text
+    for line in lines:
         name, _, rest = line.partition("=")
         assert rest[0] == rest[-1] == '"'
         value, characters = "", iter(rest[1:-1])
@@ -166,7 +171,7 @@ def test_environment_file_takes_numbers_and_booleans() -> None:
     "variables",
     [
         *({name: "x"} for name in ("", "A B", "1A", "A-B", "Ä", "A\n", "A=B")),
-        *({"A": value} for value in ("two\nlines", "a\rb", "nul\0", "bell\a", None, ["list"], {"a": 1})),
+        *({"A": value} for value in ("a\r\nb", "a\rb", "nul\0", "bell\a", None, ["list"], {"a": 1})),
         ["A=1"],
     ],
 )
@@ -177,7 +182,7 @@ def test_environment_file_refuses(variables: Any) -> None:
 
 def test_environment_file_does_not_tell_the_value_that_it_refuses() -> None:
     with pytest.raises(AnsibleFilterError) as raised:
-        filters.environment_file({"A": "hidden\nvalue"})
+        filters.environment_file({"A": "hidden\rvalue"})
     assert "hidden" not in str(raised.value)
 
 

@@ -113,7 +113,7 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
             {"processes_services": [{"name": "a", "command": ["run"], "environment": {"A-B": "c"}}]},
             "no shell takes: A-B",
         ),
-        ({"processes_services": [{"name": "a", "command": ["run"], "environment": {"A": 1}}]}, "text of one line"),
+        ({"processes_services": [{"name": "a", "command": ["run"], "environment": {"A": 1}}]}, "as text, in quotes"),
         ({"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily;"}]}, "must have schedules"),
         (
             {"processes_timers": [{"name": "a", "command": ["run"], "schedule": "daily", "timeout": 0}]},

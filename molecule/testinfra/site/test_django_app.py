@@ -35,7 +35,8 @@ def test_environment_arrives_as_written(manage: Callable[..., str], inventory: d
     script = "import json, os; print(json.dumps(dict(os.environ)))"
     environment = to_json(manage("shell", "-c", script))
     assert environment["SECRET_KEY"] == inventory["vault_django_secret_key"]
-    assert environment["DEMO_ODD_VALUE"] == inventory["django_app_environment"]["DEMO_ODD_VALUE"]
+    for name in ("DEMO_ODD_VALUE", "DEMO_ODD_LINES"):
+        assert environment[name] == inventory["django_app_environment"][name]
 
 
 def test_management_command_takes_arguments_as_written(manage: Callable[..., str]) -> None:

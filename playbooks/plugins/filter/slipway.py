@@ -79,7 +79,7 @@ def environment_file(variables: Mapping[str, Any]) -> str:
 
     Within double quotes systemd (src/basic/env-file.c) and a POSIX shell take all characters as they are but
     for the four that a backslash escapes, so the same file serves both. systemd drops a value with control
-    characters.
+    characters other than tab and newline.
     """
     if not isinstance(variables, Mapping):
         raise AnsibleFilterError("environment_file wants a dictionary of names and values")
@@ -93,8 +93,8 @@ def environment_file(variables: Mapping[str, Any]) -> str:
             value = str(value)
         if not isinstance(value, str):
             raise AnsibleFilterError(f"the value of {name} is not text, a number or a boolean")
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-            raise AnsibleFilterError(f"the value of {name} holds a newline or another control character")
+        if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
+            raise AnsibleFilterError(f"the value of {name} holds a NUL, a carriage return or another control character")
         escaped = re.sub(r'(["\\$`])', r"\\\1", value)
         lines.append(f'{name}="{escaped}"\n')
     return "".join(lines)
@@ -111,7 +111,7 @@ def exec_words(words: list[str]) -> str:
     quoted = []
     for word in words:
         if re.search(r"[\x00-\x1f\x7f]", word):
-            raise AnsibleFilterError("a word of a command holds a newline or another control character")
+            raise AnsibleFilterError("a word of a command holds a NUL, a carriage return or another control character")
         escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
         quoted.append(f'"{escaped}"')
     return " ".join(quoted)

@@ -33,8 +33,8 @@ def environment_lines(variables: Mapping[str, str]) -> str:
     for name, value in variables.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} cannot be the name of an environment variable")
-        if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-            raise ValueError(f"the value of {name} holds a newline or another control character")
+        if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", value):
+            raise ValueError(f"the value of {name} holds a NUL, a carriage return or another control character")
         escaped = re.sub(r'(["\\$`])', r"\\\1", value)
         lines.append(f'{name}="{escaped}"\n')
     return "".join(lines)
