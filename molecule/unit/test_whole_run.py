@@ -79,3 +79,92 @@ def test_a_run_ends_before_its_first_task(
     assert f"{option[0]}" in done.stderr and f"is refused: {playbook}" in done.stderr
     assert "Nothing was changed on any host. docs/operating.md" in done.stderr
     assert "PLAY" not in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+SITE = {name: ["a"] for name in plugin.GROUPS}
+# An inventory's text, the hosts of each group that Ansible reads from it, and what is said.
+WRONG: dict[str, tuple[str, dict[str, list[str]], str]] = {
+    "empty": ("", {}, "hosts.yml:1: is empty; it needs groups with hosts"),
+    "comment": ("# nothing\n", {}, "is empty"),
+    "list": ("- a\n- b\n", {}, "must be a dictionary of groups"),
+    "text": ("hello\n", {}, "must be a dictionary of groups"),
+    "group-list": ("app:\n  - a\n", {}, "hosts.yml:1: the group app is a list, must be a dictionary"),
+    "group-text": ("app: a\n", {}, "the group app is text, must be a dictionary"),
+    "hosts-list": ("app:\n  hosts:\n    - a\n", {}, "hosts.yml:2: hosts of the group app must be a dictionary"),
+    "hosts-text": ("app:\n  hosts: a\n", SITE, "hosts of the group app must be a dictionary"),
+    "vars-list": ("app:\n  vars:\n    - x: 1\n", SITE, "vars of the group app must be a dictionary"),
+    "vars-text": ("app:\n  vars: x\n", SITE, "vars of the group app must be a dictionary"),
+    "children-list": ("app:\n  children: [web]\n", SITE, "children of the group app must be a dictionary"),
+    "unknown-key": (
+        "app:\n  host: {a: }\n",
+        {},
+        "the group app has the key host; known are hosts, children, vars; did you",
+    ),
+    "spaces": ('app:\n  hosts:\n    "my host": \n', SITE, "hosts.yml:3: 'my host' is no name of a host"),
+    "comma": ("app:\n  hosts:\n    'a,b': \n", SITE, "'a,b' is no name of a host"),
+    "unicode": ("app:\n  hosts:\n    höst: \n", SITE, "is no name of a host"),
+    "dash": ("my-group:\n  hosts: {a: }\n", SITE, "must have a name of letters, digits and _; write my_group"),
+    "below": ("all:\n  children:\n    app: [a]\n", SITE, "hosts.yml:3: the group app is a list"),
+    "near": ("workers: {hosts: {a: }}\n", SITE | {"worker": [], "workers": ["a"]}, "did you mean worker?"),
+    "plural": ("databases: {hosts: {a: }}\n", {"databases": ["a"]}, "did you mean database?"),
+    "group-is-host": ("app: {hosts: {app: }}\n", {"app": ["app"]}, "app is a group and a host"),
+    "own-group-is-host": ("x: {hosts: {x: }}\n", SITE | {"x": ["x"]}, "x is a group and a host"),
+    "no-groups": ("all: {hosts: {a: }}\n", {"all": ["a"]}, "no host is in one of the groups database, redis, app"),
+    "binary": ("\0\1", {}, "no host is in one of the groups"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_inventory_of_a_wrong_structure_is_refused(name: str, tmp_path: Path) -> None:
+    text, hosts, said = WRONG[name]
+    (tmp_path / "hosts.yml").write_text(text, encoding="utf-8")
+    faults = plugin.inventory_faults([str(tmp_path)], hosts, True)
+    assert any(said in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize("inventory", sorted(ROOT.glob("inventories/*/hosts.yml")), ids=lambda path: path.parent.name)
+def test_shipped_inventory_has_the_structure(inventory: Path) -> None:
+    assert not list(plugin.structure_faults(inventory.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app:\n  hosts:\n    web[01:20].example.com: \n    2001:db8::1: \n    10.0.0.5: {ansible_port: 22}\n",
+        "all: {children: {app: {hosts: {a: }}, worker: , edge: {vars: {x: 1}}}}\n",
+        "plugin: community.general.proxmox\nurl: https://x\n",
+        "app: \nworker: ~\n",
+    ],
+)
+def test_odd_structure_that_is_right_passes(text: str) -> None:
+    assert not list(plugin.structure_faults(text))
+
+
+def test_only_playbooks_for_hosts_of_a_site_need_them(tmp_path: Path) -> None:
+    assert not plugin.inventory_faults([str(tmp_path)], {"all": ["a"]}, False)
+    assert not plugin.inventory_faults(["a,b,"], SITE, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("all:\n  hosts: {a: }\n", "no host is in one of the groups"),
+        ("app:\n  hosts: {a: }\n  - b\n", "YAML parsing failed"),
+        ("app:\n\thosts: {a: }\n", "Tabs are usually invalid in YAML"),
+        ("app:\n  hosts:\n    - a\n", 'Invalid "hosts" entry for "app" group, requires a dictionary'),
+        ("app: {children: {web: }}\nweb: {children: {app: }}\n", "creates a recursive dependency loop"),
+        ("- a\n", "YAML inventory has invalid structure, it should be a dictionary"),
+        ("app:\n  hosts: {'a b': }\n", "is no name of a host"),
+    ],
+)
+def test_malformed_inventory_ends_a_run_with_its_reason(
+    text: str, said: str, tmp_path: Path, run_playbook: Callable[..., Any]
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/hosts.yml").write_text(text, encoding="utf-8")
+    done = run_playbook("-i", "site", ROOT / "playbooks/status.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert said in output and "Traceback" not in output
+    assert "PLAY" not in done.stdout

@@ -4,15 +4,22 @@
 checks too. A task of a playbook cannot prevent that, as it is left out itself. --limit is refused for playbooks with a
 play on the control node, which --limit leaves out without a word. Playbooks of other projects are not looked at, unless
 they import one of these.
+
+An inventory whose structure is wrong is refused here too: Ansible reads much of it without an error and then finds no
+host, so that no task could tell.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 
@@ -25,6 +32,12 @@ requirements: [enabling in ansible.cfg]
 """
 PLAYBOOKS = Path(__file__).resolve().parents[2]
 PAGE = "docs/operating.md#parts-of-a-run"
+
+INVENTORY_PAGE = "docs/operating.md#how-an-inventory-is-read"
+GROUPS = ("database", "redis", "app", "worker", "edge")
+PARTS = ("hosts", "children", "vars")
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(\[[A-Za-z0-9:]+\][A-Za-z0-9_.:-]*)*")
+TEXT = "tag:yaml.org,2002:str"
 
 
 def is_ours(path: str) -> bool:
@@ -61,6 +74,92 @@ def refusal(options: Mapping[str, Any], playbook: str, plays: list[tuple[str, st
     return ""
 
 
+def files_of(source: str) -> list[Path]:
+    """Return the YAML files of an inventory that name hosts; none of an inventory that is no file."""
+    path = Path(source)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in files if file.is_file() and file.suffix in (".yml", ".yaml")]
+
+
+def near(name: str, known: tuple[str, ...]) -> str:
+    """Return a question for the known name that was probably meant."""
+    return "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+
+
+def structure_faults(text: str) -> Iterator[tuple[int, str]]:
+    """Yield what is wrong with the structure of an inventory in YAML, as line and text."""
+    root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if root is None:
+        yield 1, "is empty; it needs groups with hosts, as app: {hosts: {app1: {ansible_host: 10.0.0.5}}}"
+    elif not isinstance(root, yaml.MappingNode):
+        yield (
+            root.start_mark.line + 1,
+            "must be a dictionary of groups, as app: {hosts: {app1: {ansible_host: 10.0.0.5}}}",
+        )
+    elif "plugin" not in [key.value for key, _ in root.value]:
+        for key, value in root.value:
+            yield from group_faults(key, value)
+
+
+def group_faults(key: yaml.Node, value: yaml.Node) -> Iterator[tuple[int, str]]:
+    """Yield what is wrong with a group."""
+    name, line = str(key.value), key.start_mark.line + 1
+    if not re.fullmatch(r"[A-Za-z_]\w*", name):
+        yield (
+            line,
+            f"the group {name} must have a name of letters, digits and _; write {re.sub(r'[^A-Za-z0-9_]', '_', name)}",
+        )
+    if isinstance(value, yaml.ScalarNode) and value.value in ("", "null", "~"):
+        return
+    if not isinstance(value, yaml.MappingNode):
+        kind = "a list" if isinstance(value, yaml.SequenceNode) else "text"
+        yield line, f"the group {name} is {kind}, must be a dictionary; write {name}: {{hosts: {{app1: null}}}}"
+        return
+    for part, below in value.value:
+        own, at = str(part.value), part.start_mark.line + 1
+        if own not in PARTS:
+            yield at, f"the group {name} has the key {own}; known are {', '.join(PARTS)}{near(own, PARTS)}"
+        elif isinstance(below, yaml.MappingNode):
+            for item, more in below.value:
+                if own == "hosts" and not HOST.fullmatch(str(item.value)):
+                    yield (
+                        item.start_mark.line + 1,
+                        f"{item.value!r} is no name of a host: letters, digits and _ . - alone",
+                    )
+                if own == "children":
+                    yield from group_faults(item, more)
+        elif not (isinstance(below, yaml.ScalarNode) and below.value in ("", "null", "~")):
+            yield at, f"{own} of the group {name} must be a dictionary, as {own}: {{name: value}}, and no list or text"
+
+
+def inventory_faults(sources: list[str], hosts: Mapping[str, list[str]], wanted: bool) -> list[str]:
+    """Return what is wrong with the structure of the inventories, a line each.
+
+    Of what Ansible has read: the hosts of each group; and whether a playbook needs hosts in the groups of a site.
+    """
+    faults = []
+    for file in (file for source in sources if os.path.exists(source) for file in files_of(source)):
+        try:
+            found = list(structure_faults(file.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError):
+            continue  # a vault; all else Ansible has refused
+        faults += [f"{os.path.relpath(file)}:{line}: {why}" for line, why in found]
+    for name in sorted(hosts.keys() - {"all", "ungrouped", *GROUPS}):
+        meant = difflib.get_close_matches(name, GROUPS, n=1, cutoff=0.8)
+        if meant and hosts[name] and not hosts.get(meant[0]):
+            other = meant[0]
+            faults.append(f"no playbook knows the group {name}, and {other} has no hosts; did you mean {other}?")
+        if any(name in members for members in hosts.values()):
+            faults.append(f"{name} is a group and a host; give one of them another name")
+    for name in GROUPS:
+        if any(name in members for members in hosts.values()):
+            faults.append(f"{name} is a group and a host; give the host another name")
+    if wanted and not faults and not any(hosts.get(name) for name in GROUPS):
+        every = ", ".join(GROUPS)
+        faults.append(f"no host is in one of the groups {every}: there is nothing to do; name them below a group")
+    return faults
+
+
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Ends a run that is refused."""
 
@@ -70,12 +169,24 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """End the run with an error when a part of a playbook is asked for."""
+        """End the run with an error when a part of a playbook is asked for, or the inventory names hosts wrongly."""
         plays = []
         for play in playbook.get_plays():
             hosts = play.hosts if isinstance(play.hosts, str) else ",".join(map(str, play.hosts or ()))
             plays.append((play.get_path().rpartition(":")[0], hosts))
         if why := refusal(context.CLIARGS, playbook._file_name, plays):
-            self._display.error(f"{why}. Nothing was changed on any host. {PAGE} says more.", wrap_text=False)
-            # An exception would be taken for a mistake of this plugin, and the run would go on.
-            sys.exit(1)
+            self._refuse(f"{why}.", PAGE)
+        ours = [pattern for file, pattern in plays if is_ours(file)]
+        if not ours:
+            return
+        inventory = playbook.get_plays()[0].get_variable_manager()._inventory
+        hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
+        wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)
+        sources = [source for source in context.CLIARGS.get("inventory") or () if isinstance(source, str)]
+        if faults := inventory_faults(sources, hosts, wanted):
+            self._refuse("The inventory is refused:\n  " + "\n  ".join(faults) + "\n ", INVENTORY_PAGE)
+
+    def _refuse(self, why: str, page: str) -> None:
+        """End the run; an exception would be taken for a mistake of this plugin, and the run would go on."""
+        self._display.error(f"{why} Nothing was changed on any host. {page} says more.", wrap_text=False)
+        sys.exit(1)
