@@ -44,7 +44,7 @@ def missing_bounds(spec: dict[str, Any]) -> str:
         return "" if {"min", "max"} <= bounds.keys() else "int"
     if kind == "dict":
         return "" if {"keys", "values"} & bounds.keys() else "dict"
-    return "" if {"pattern", "test", "longest"} & bounds.keys() else "str"
+    return "" if {"pattern", "test", "longest", "choices"} & bounds.keys() else "str"
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
