@@ -355,13 +355,36 @@ def test_same_fault_of_several_hosts_is_told_once() -> None:
             1. web_port  (role web, on a, b)
                value:      "x"
                why:        must be a number
-               written in: a.yml:1"""),
+               written in: a.yml:1
+               read:       docs/preflight.md"""),
         dedent("""\
             2. the host  (role web, on a)
                why:        is old
-               what to do: upgrade it"""),
+               what to do: upgrade it
+               read:       docs/preflight.md"""),
     ]
     assert "on all hosts" in report.write_report([one | {"host": "a"}, one | {"host": "b"}], 2)[0]
+
+
+def test_every_fault_names_a_page_that_is_there() -> None:
+    assert {page for page in report.PAGES.values() if not (ROOT / page).is_file()} == set()
+    for role in ROLES:
+        for name in options_of(role):
+            page = report.page_of(name, role.name)
+            assert page != "docs/preflight.md", f"PAGES of preflight_report.py has no page for {name}"
+    assert report.page_of("topology_memory_mb", "topology") == "docs/capacity.md"
+    assert report.page_of("", "firewall") == "docs/network.md"
+    assert report.page_of("", "inventory") == "docs/preflight.md"
+    text = {
+        "role": "x",
+        "variable": "x",
+        "value": "",
+        "why": "docs/tls.md says why",
+        "fix": "",
+        "where": "",
+        "host": "a",
+    }
+    assert "read:" not in report.write_report([text], 1)[0]
 
 
 PLAYBOOK = """

@@ -369,3 +369,16 @@ def test_playbook_without_preflight_is_held_to_the_record(
     own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
     result = run_action(guard, variables=own)
     assert bool(result.get("failed")) is bool(said) and said in result.get("faults", "")
+
+
+def test_variables_of_nobody_are_named(tmp_path: Path) -> None:
+    for name in ("group_vars/all/a.yml", "group_vars/workers.yml", "group_vars/app/a.yml", "host_vars/app1.yml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "host_vars/app01").mkdir()
+    (tmp_path / "group_vars/README.md").touch()
+    faults = list(inventory_plugin.unread_faults([str(tmp_path)], ["all", "app", "worker"], ["app1"]))
+    assert [(fault.variable, fault.fix) for fault in faults] == [
+        ("group_vars/workers.yml", "did you mean worker?"),
+        ("host_vars/app01", "did you mean app1?"),
+    ]

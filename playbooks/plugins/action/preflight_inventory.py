@@ -19,7 +19,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -192,6 +192,19 @@ def machine_faults(facts: Mapping[str, Mapping[str, Any]], told: set[str]) -> Fo
             yield name, Fault("ansible_host", why, fix="name it once, in all groups that it shall be in")
 
 
+def unread_faults(sources: list[str], groups: Iterable[str], hosts: Iterable[str]) -> Iterator[Any]:
+    """Yield the files below group_vars and host_vars that are of no group and no host, and so are read for nobody."""
+    for kind, known in (("group_vars", {*groups, "all", "ungrouped"}), ("host_vars", {*hosts, "localhost"})):
+        for folder in {folder_of(source) / kind for source in sources if os.path.exists(source)}:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+                name = path.name if path.is_dir() else path.stem
+                if (path.is_dir() or path.suffix in (".yml", ".yaml", ".json")) and name not in known:
+                    what = kind.removesuffix("_vars")
+                    fix = preflight.suggest_name(name, known) or f"known are: {', '.join(sorted(known))}"[:300]
+                    why = f"is of no {what} of the inventory, so nothing in it is read"
+                    yield Fault(f"{kind}/{path.name}", why, fix=fix, where=preflight.place(str(path), 1))
+
+
 def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
     """Yield the hosts whose clock differs from most others'; how long the question took is granted."""
     offsets = {
@@ -309,6 +322,7 @@ class ActionModule(Preflight):
         faults += beat_faults(workers)
         faults += clock_faults(facts)
         everybody = [
+            *unread_faults(sources, variables.get("groups", {}), variables.get("groups", {}).get("all", ())),
             *self._traps(sources),
             *tool_faults(ansible_version, COLLECTIONS),
         ]

@@ -18,7 +18,48 @@ from ansible.plugins.action import ActionBase
 FACT = "__preflight_faults"
 # Faults of the inventory as a whole, and of hosts that do not answer.
 NO_ROLES = ("", "inventory", "topology")
+# The page to read about a variable, by the beginning of its name; the longest counts.
+PAGES = {
+    "": "docs/preflight.md",
+    "ansible_": "docs/operating.md",
+    "base_": "docs/operating.md",
+    "base_sandbox": "docs/security.md",
+    "celery_": "docs/own-app.md",
+    "django_app_": "docs/own-app.md",
+    "django_app_media": "docs/scaling.md",
+    "django_app_migrate": "docs/migrations.md",
+    "firewall_": "docs/network.md",
+    "gunicorn_": "docs/own-app.md",
+    "hardening_": "docs/security.md",
+    "nginx_": "docs/edge.md",
+    "nginx_sandbox": "docs/security.md",
+    "nginx_tls_": "docs/tls.md",
+    "patch_": "docs/operating.md",
+    "pgbouncer_": "docs/scaling.md",
+    "postgresql_": "docs/scaling.md",
+    "postgresql_sandbox": "docs/security.md",
+    "processes_": "docs/own-app.md",
+    "redis_": "docs/scaling.md",
+    "redis_sandbox": "docs/security.md",
+    "release_": "docs/operating.md",
+    "secrets_": "docs/secrets.md",
+    "tls_": "docs/tls.md",
+    "topology_": "docs/scaling.md",
+    "topology_cores": "docs/capacity.md",
+    "topology_disk": "docs/capacity.md",
+    "topology_memory": "docs/capacity.md",
+    "topology_system_memory": "docs/capacity.md",
+    "topology_weight": "docs/capacity.md",
+    "topology_plain_secrets": "docs/secrets.md",
+    "vault_": "docs/secrets.md",
+}
 LABELS = {"value": "value", "why": "why", "fix": "what to do", "where": "written in"}
+
+
+def page_of(variable: str, role: str) -> str:
+    """Return the page of the documents to read about a variable, or about what a role says of a host."""
+    name = variable or ("" if role in NO_ROLES else f"{role}_")
+    return PAGES[max((start for start in PAGES if name.startswith(start)), key=len)]
 
 
 def write_report(faults: list[dict[str, str]], hosts: int) -> list[str]:
@@ -43,6 +84,8 @@ def write_report(faults: list[dict[str, str]], hosts: int) -> list[str]:
                     text, 100, initial_indent=f"   {label + ':':<12}", subsequent_indent=" " * 15,
                     break_long_words=False, break_on_hyphens=False,
                 )  # fmt: skip
+        if "docs/" not in " ".join(texts):
+            lines.append(f"   {'read:':<12}{page_of(variable, role)}")
         paragraphs.append("\n".join(lines))
     return paragraphs
 
