@@ -5,10 +5,11 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
 
 from accounts.models import DigestEmail, OutboxEmail, User, WelcomeEmail
+from ops.admin import LeanAdmin
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(LeanAdmin, DjangoUserAdmin):
     """Django's own page for users; a user made here gets an email address too."""
 
     fieldsets = (*DjangoUserAdmin.fieldsets, ("Emails", {"fields": ("wants_digest",)}))
@@ -22,18 +23,18 @@ class UserAdmin(DjangoUserAdmin):
         ),
     )
     date_hierarchy = "date_joined"
-    show_full_result_count = False
+    list_only = DjangoUserAdmin.list_display
 
 
 @admin.register(WelcomeEmail, DigestEmail)
-class OutboxEmailAdmin(admin.ModelAdmin):
+class OutboxEmailAdmin(LeanAdmin):
     """An outbox, to look at."""
 
     list_display = ["user", "created_at", "enqueued_at", "sent_at"]
     list_filter = [("sent_at", admin.EmptyFieldListFilter)]
     list_select_related = ["user"]
     search_fields = ["user__username", "user__email"]
-    show_full_result_count = False
+    list_only = ["user__username", "created_at", "enqueued_at", "sent_at"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Only a registration and the nightly task write a row."""

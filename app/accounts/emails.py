@@ -69,8 +69,10 @@ def _welcome(email: WelcomeEmail) -> EmailMessage:
 
 def _digest(email: DigestEmail) -> EmailMessage | None:
     user = email.user
+    shown = digests.posts(since=email.since, day=email.day).select_related("author")
+    shown = shown.only("title", "slug", "summary", "author__name")
     # One more than there is room for tells whether there are more.
-    posts = list(digests.posts(since=email.since, day=email.day).select_related("author")[: POSTS_IN_DIGEST + 1])
+    posts = list(shown[: POSTS_IN_DIGEST + 1])
     # Since the promise, users may have changed their minds, and posts may be gone.
     if not posts or not user.wants_digest or not user.is_active:
         return None

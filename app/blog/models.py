@@ -1,18 +1,19 @@
 """Authors, categories, posts, tags and comments."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.postgres.indexes import GinIndex
-from django.contrib.postgres.search import SearchQuery, SearchVector
+from django.contrib.postgres.search import SearchQuery, SearchVector, SearchVectorField
 from django.core.validators import MaxLengthValidator
-from django.db import models
-from django.db.models import F, OuterRef, Prefetch, Q, Subquery
-from django.db.models.functions import Coalesce, Left, Now
+from django.db import models, transaction
+from django.db.models import F, OuterRef, Prefetch, Q, Subquery, Window
+from django.db.models.functions import Coalesce, Left, Now, RowNumber
 from django.urls import reverse
 from django.utils import timezone
 
+from blog import fragments
 from blog.pictures import WIDTHS, upload_name, validate_picture, version_name
 
 
@@ -75,12 +76,20 @@ class Tag(models.Model):
 
 LATEST_COMMENTS = 5
 EXCERPT_LENGTH = 120
-# The search and its index have to say the same, or PostgreSQL does not use the index.
 SEARCHED_TEXT = SearchVector("title", "summary", "body", config="english")
 
 
 class PostQuerySet(models.QuerySet["Post"]):
     """Which posts there are for whom, and what a page needs of them."""
+
+    def update(self, **values: Any) -> int:
+        """Update the rows, and drop on commit what is cached of the posts that users commented on."""
+        updated = super().update(**values)
+        if not values.keys().isdisjoint(("status", "published_at", "title", "slug")):
+            transaction.on_commit(fragments.forget_all, using=self.db)
+        return updated
+
+    update.alters_data = True
 
     def published(self) -> Self:
         """Keep what the public may read: published, and not in the future."""
@@ -89,7 +98,7 @@ class PostQuerySet(models.QuerySet["Post"]):
     def search(self, words: str) -> Self:
         """Keep the posts that match, in the manner of search engines: "quoted phrase", or, -without."""
         query = SearchQuery(words, config="english", search_type="websearch")
-        return self.alias(searched=SEARCHED_TEXT).filter(searched=query)
+        return self.filter(searched=query)
 
     def waiting_for_thumbnails(self) -> Self:
         """Keep the posts whose picture has no versions yet, and can have."""
@@ -107,26 +116,39 @@ class PostQuerySet(models.QuerySet["Post"]):
         """Order by date; the id makes the order total, which keyset pagination needs."""
         return self.order_by("-published_at", "-id")
 
-    def for_cards(self) -> Self:
-        """Fetch what a list shows, in three queries whatever the number of posts, without the long texts."""
-        comments = Comment.objects.filter(post=OuterRef("pk")).order_by().values("post")
+    def for_cards(self, *, comments: int = 1) -> Self:
+        """Fetch what a list shows, in three queries whatever the number of posts, without the long texts.
+
+        Args:
+            comments: How many of the latest comments of each post; 0 leaves them out, and the query for them.
+        """
+        rows = Comment.objects.filter(post=OuterRef("pk")).order_by().values("post")
+        related = [Prefetch("tags", queryset=Tag.objects.only("name", "slug"))]
+        if comments:
+            # The slice holds for each post: Django numbers the comments of a post by a window function.
+            latest = Comment.objects.excerpts()[:comments]
+            related.append(Prefetch("comments", queryset=latest, to_attr="latest_comments"))
         return (
             self.select_related("author", "category")
-            .prefetch_related(
-                Prefetch("tags", queryset=Tag.objects.only("name", "slug")),
-                # The slice holds for each post: Django numbers the comments of a post by a window function.
-                Prefetch("comments", queryset=Comment.objects.excerpts()[:LATEST_COMMENTS], to_attr="latest_comments"),
-            )
+            .prefetch_related(*related)
             .defer("body", "author__bio", "author__user", "category__description")
             # Counted for the posts of the page only; a join would count for all before the limit applies.
             .annotate(
                 comment_count=Coalesce(
-                    Subquery(comments.annotate(count=models.Count("pk")).values("count")),
+                    Subquery(rows.annotate(count=models.Count("pk")).values("count")),
                     0,
                     output_field=models.IntegerField(),
                 )
             )
         )
+
+
+class PostManager(models.Manager.from_queryset(PostQuerySet)):  # type: ignore[misc]
+    """Posts without the column that the search reads: no page shows it."""
+
+    def get_queryset(self) -> PostQuerySet:
+        """Leave the column in the database."""
+        return super().get_queryset().defer("searched")
 
 
 class Post(models.Model):
@@ -164,11 +186,13 @@ class Post(models.Model):
     picture_unusable_since = models.DateTimeField("picture found damaged or gone", null=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
     published_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
     tags = models.ManyToManyField(Tag, related_name="posts", blank=True)
+    # PostgreSQL keeps it: a search that computed it would do so for each row that it visits.
+    searched = models.GeneratedField(expression=SEARCHED_TEXT, output_field=SearchVectorField(), db_persist=True)
 
-    objects = PostQuerySet.as_manager()
+    objects = PostManager()
 
     class Meta:
         ordering = ["-published_at", "-id"]
@@ -213,7 +237,8 @@ class Post(models.Model):
                 condition=Q(thumbnails_made_at=None) & ~Q(picture=""),
                 name="blog_post_picture_waits",
             ),
-            # An index on the expression: a column of its own would be fetched with every post.
+            GinIndex(fields=["searched"], name="blog_post_searched"),
+            # Of the release before, which serves while this one is deployed. The next one drops it.
             GinIndex(SEARCHED_TEXT, name="blog_post_search"),
         ]
 
@@ -240,6 +265,19 @@ class Post(models.Model):
 
 class CommentQuerySet(models.QuerySet["Comment"]):
     """What a page needs of comments."""
+
+    def update(self, **values: Any) -> int:
+        """Update the rows, and drop on commit what is cached of users' comments."""
+        updated = super().update(**values)
+        transaction.on_commit(fragments.forget_all, using=self.db)
+        return updated
+
+    update.alters_data = True
+
+    def latest_comments(self, number: int, *, of: int) -> Self:
+        """Fetch the beginnings of so many comments of the post `of`, and of the latest one of each other post."""
+        place = Window(RowNumber(), partition_by="post_id", order_by=[F("created_at").desc(), F("id").desc()])
+        return self.excerpts().annotate(place=place).filter(Q(place=1) | Q(post=of, place__lte=number))
 
     def excerpts(self) -> Self:
         """Fetch the beginnings of comments and the names of their users, the latest first."""

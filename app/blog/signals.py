@@ -1,4 +1,4 @@
-"""What follows a change of a post's picture, whoever makes it."""
+"""What follows a change of a post, its picture or a comment, whoever makes it."""
 
 from functools import partial
 from typing import Any
@@ -7,8 +7,8 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.dispatch import receiver
 
-from blog import services, tasks
-from blog.models import Post
+from blog import fragments, services, tasks
+from blog.models import Comment, Post
 
 
 @receiver(pre_save, sender=Post)
@@ -40,3 +40,15 @@ def remove_picture(instance: Post, using: str, **kwargs: Any) -> None:
     """Remove the files of a post that is gone, on commit."""
     if instance.picture:
         transaction.on_commit(partial(services.remove_picture_files, instance.picture.name), using=using)
+
+
+@receiver([post_save, post_delete], sender=Post)
+def forget_comments_on_posts(using: str, **kwargs: Any) -> None:
+    """On commit, drop what is cached of users' comments: the post may have another title, or not be public any more."""
+    transaction.on_commit(fragments.forget_all, using=using)
+
+
+@receiver([post_save, post_delete], sender=Comment)
+def forget_comments_of_user(instance: Comment, using: str, **kwargs: Any) -> None:
+    """On commit, drop what is cached of the comments of the user."""
+    transaction.on_commit(partial(fragments.forget, instance.user_id), using=using)

@@ -1,19 +1,15 @@
 """The public pages of the magazine."""
 
-from functools import partial
-
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.cache import cache
-from django.core.cache.utils import make_template_fragment_key
-from django.db import transaction
+from django.db.models import Prefetch, prefetch_related_objects
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.cache import cache_page
 from django.views.decorators.http import condition, require_POST, require_safe
 
+from blog import fragments
 from blog.forms import CommentForm, SearchForm
-from blog.models import Category, Comment, Post, PostQuerySet, Tag
+from blog.models import LATEST_COMMENTS, Category, Comment, Post, PostQuerySet, Tag
 from blog.pagination import paginate
 from blog.selectors import category_counts, magazine_in_numbers, popular_tags, post_digest, profile_by_slug
 from ops.http import etag, is_personal, shared
@@ -22,16 +18,20 @@ POSTS_ON_HOME = 7
 POSTS_PER_PAGE = 12
 OWN_COMMENTS_ON_HOME = 5
 COMMENTS_PER_PAGE = 20
-NUMBERS_SECONDS = 15 * 60
 
 
 @require_safe
 @shared(browser=30, cdn=120)
 def home(request: HttpRequest) -> HttpResponse:
     """Show the newest posts, the first one large."""
-    posts = list(Post.objects.published().for_cards().newest_first()[:POSTS_ON_HOME])
+    posts = list(Post.objects.published().for_cards(comments=0).newest_first()[:POSTS_ON_HOME])
+    if posts:
+        # The first one shows several comments, the others one.
+        latest = Comment.objects.latest_comments(LATEST_COMMENTS, of=posts[0].pk)
+        prefetch_related_objects(posts, Prefetch("comments", queryset=latest, to_attr="latest_comments"))
     context = {"lead": posts[0] if posts else None, "posts": posts[1:], "topics": popular_tags}
     if request.user.is_authenticated:
+        context["own_comments_generation"] = fragments.generation()
         # Fetched only when the template has no cached fragment for this user.
         context["own_comments"] = Comment.objects.written_by(request.user)[:OWN_COMMENTS_ON_HOME]
     return render(request, "blog/home.html", context)
@@ -44,18 +44,19 @@ def _post_list(request: HttpRequest, posts: PostQuerySet, context: dict[str, obj
         cursor=request.GET.get("before"),
         size=POSTS_PER_PAGE,
     )
-    return render(request, "blog/post_list.html", {"page": page, "topics": popular_tags, **context})
+    defaults = {"kicker": "", "introduction": "", "categories": [], "topics": popular_tags}
+    return render(request, "blog/post_list.html", {"page": page, **defaults, **context})
 
 
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("before",))
 def post_list(request: HttpRequest) -> HttpResponse:
     """List all posts."""
     return _post_list(request, Post.objects.all(), {"heading": "All stories", "categories": category_counts()})
 
 
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("before",))
 def category(request: HttpRequest, slug: str) -> HttpResponse:
     """List the posts of a category."""
     section = get_object_or_404(Category, slug=slug)
@@ -64,7 +65,7 @@ def category(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("q", "before"))
 def search(request: HttpRequest) -> HttpResponse:
     """List the posts that match, the newest first.
 
@@ -82,7 +83,7 @@ def search(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("before",))
 def tag(request: HttpRequest, slug: str) -> HttpResponse:
     """List the posts on a topic."""
     topic = get_object_or_404(Tag, slug=slug)
@@ -90,7 +91,7 @@ def tag(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("before",))
 def author(request: HttpRequest, slug: str) -> HttpResponse:
     """List an author's posts."""
     profile = profile_by_slug(slug)
@@ -102,13 +103,8 @@ def author(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_safe
 @shared(browser=60, cdn=300, same_for_all=True)
-@cache_page(NUMBERS_SECONDS)
 def numbers(request: HttpRequest) -> HttpResponse:
-    """Show what the magazine has, month by month, and who is talked about most.
-
-    All posts and comments are counted for it, so the whole response is kept, one for everybody (see hot_products of the
-    shop).
-    """
+    """Show what the magazine has, month by month, and who is talked about most."""
     return render(request, "blog/numbers.html", magazine_in_numbers())
 
 
@@ -135,27 +131,30 @@ def _validator(request: HttpRequest, slug: str) -> str | None:
     return digest and etag(digest, cursor)
 
 
+def _post_or_404(slug: str) -> Post:
+    """Return a post with all that its page shows."""
+    posts = Post.objects.published().select_related("author", "category").prefetch_related("tags")
+    return get_object_or_404(posts.defer("searched", "author__bio", "category__description"), slug=slug)
+
+
 @require_safe
-@shared(browser=30, cdn=120)
+@shared(browser=30, cdn=120, parameters=("before",))
 @condition(etag_func=_validator)
 def post(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a post with its comments."""
-    posts = Post.objects.published().select_related("author", "category").prefetch_related("tags")
-    return _post_page(request, get_object_or_404(posts, slug=slug))
+    return _post_page(request, _post_or_404(slug))
 
 
 @require_POST
 @login_required
 def comment(request: HttpRequest, slug: str) -> HttpResponse:
     """Add a comment to a post."""
-    commented = get_object_or_404(Post.objects.published(), slug=slug)
     form = CommentForm(request.POST)
+    if not form.is_valid():
+        return _post_page(request, _post_or_404(slug), form, status=422)
+    commented = get_object_or_404(Post.objects.published().only("slug"), slug=slug)
     form.instance.post = commented
     form.instance.user = request.user
-    if not form.is_valid():
-        return _post_page(request, commented, form, status=422)
     form.save()
-    own_comments = make_template_fragment_key("own-comments", [request.user.pk])
-    transaction.on_commit(partial(cache.delete, own_comments))
     messages.success(request, "Thank you: your comment is published.")
     return redirect(f"{commented.get_absolute_url()}#comments")

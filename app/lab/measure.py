@@ -10,8 +10,12 @@ from typing import Any
 
 from django.db import connection, transaction
 
-# No measurement may hold a process of the site for long: neither by one statement nor by many runs.
-STATEMENT_TIMEOUT_MS = 10_000
+# No measurement may hold a process of the site for long: after the deadline of a comparison nothing begins, and a
+# statement that began before it is ended by PostgreSQL after STATEMENT_SECONDS.
+DEADLINE_SECONDS = 12.0
+STATEMENT_SECONDS = 5.0
+# A median of fewer says nothing.
+LEAST_RUNS = 3
 RUNS = 15
 BUDGET_SECONDS = 4.0
 # Whoever has this lock of PostgreSQL measures; two at once would measure each other.
@@ -94,19 +98,34 @@ def _undone(call: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone() -> Iterator[Callable[[], None]]:
     """Enter a transaction that only one process at a time can be in, and of which nothing is kept.
 
+    Yields:
+        What raises CannotMeasure when DEADLINE_SECONDS are over. Statements do so by themselves.
+
     Raises:
-        CannotMeasure: Another one is in it.
+        CannotMeasure: Another one is in it, or its time is over.
     """
+    deadline = time.perf_counter() + DEADLINE_SECONDS
+
+    def refuse_late() -> None:
+        if time.perf_counter() > deadline:
+            raise CannotMeasure(f"It takes longer than the {DEADLINE_SECONDS:g} s that a comparison may take here.")
+
+    def check(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        if not sql.startswith("ROLLBACK"):
+            refuse_late()
+        return execute(sql, params, many, context)
+
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])
             if not cursor.fetchone()[0]:
                 raise CannotMeasure("Somebody else measures at this moment. Try again in a few seconds.")
-            cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
-        yield
+            cursor.execute(f"SET LOCAL statement_timeout = {int(STATEMENT_SECONDS * 1000)}")
+        with connection.execute_wrapper(check):
+            yield refuse_late
         transaction.set_rollback(True)
 
 
@@ -119,23 +138,24 @@ def compare(
         naive: The one; returns what it made.
         optimised: The other, which has to return the same.
         runs: How many times each is timed at most.
-        budget: Seconds after which no further run begins; each is timed once in any case.
+        budget: Seconds after which no further run begins, unless there are fewer than LEAST_RUNS.
 
     Raises:
-        CannotMeasure: Somebody else measures, or the two do not do the same.
+        CannotMeasure: Somebody else measures, the two do not do the same, or it takes longer than DEADLINE_SECONDS.
     """
     figures = {naive: Figures(), optimised: Figures()}
     times: dict[Callable[[], Any], list[float]] = {naive: [], optimised: []}
     began = time.perf_counter()
-    with alone():
+    with alone() as refuse_late:
         # What the first runs bring into caches, of PostgreSQL and of Redis, is there for the others.
         answers = [_undone(call) for call in (naive, optimised)]
         if answers[0] != answers[1]:
             raise CannotMeasure("The two ways gave different answers: the data changed between them. Try again.")
         for call, noted in figures.items():
             _undone(partial(_observe, call, noted))
-        while not times[naive] or (len(times[naive]) < runs and time.perf_counter() - began < budget):
+        while (done := len(times[naive])) < LEAST_RUNS or (done < runs and time.perf_counter() - began < budget):
             for call, measured in times.items():
+                refuse_late()
                 measured.append(_undone(partial(_time, call)))
     for call, noted in figures.items():
         noted.total_ms, noted.runs = median(times[call]), len(times[call])

@@ -50,7 +50,7 @@ def technique(request: HttpRequest, slug: str) -> HttpResponse:
     if slug not in BY_SLUG:
         raise Http404("No such technique.")
     shown = BY_SLUG[slug]
-    context: dict[str, Any] = {"technique": shown}
+    context: dict[str, Any] = {"technique": shown, "metrics": [], "statements": [], "failure": None}
     if request.method != "POST":
         return render(request, "lab/technique.html", context)
     try:

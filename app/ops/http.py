@@ -8,7 +8,8 @@ view that is the same for all visitors who are not logged in says so by `shared`
 - a visitor with a session, or with a message that waits, gets the same page as `private`: it greets them;
 - an answer that sets a cookie is never `public`, whatever was said;
 - `Vary: Cookie` is on every page that may be a personal one. A cache that honours it keeps visitors with cookies apart;
-  one that does not has to be told to pass by requests with the session's cookie, or they get the page of strangers.
+  one that does not has to be told to pass by requests with the session's cookie, or they get the page of strangers;
+- parameters that the view does not name are removed from the request: they reach no cache key and no link of the page.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.messages.storage.cookie import CookieStorage
 from django.contrib.staticfiles.storage import staticfiles_storage
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
@@ -33,13 +34,27 @@ STALE_IF_ERROR = 24 * 60 * 60
 NOT_FOUND_SECONDS = 10
 
 
-def shared(*, browser: int, cdn: int, same_for_all: bool = False) -> Callable[[View], View]:
+def keep_parameters(request: HttpRequest, names: tuple[str, ...]) -> None:
+    """Remove all parameters of the URL but these, and all values of these but the last."""
+    kept = QueryDict(mutable=True)
+    for name in names:
+        if name in request.GET:
+            kept[name] = request.GET[name]
+    request.GET = kept
+    # Django's cache_page takes the URL from here.
+    request.META["QUERY_STRING"] = kept.urlencode()
+
+
+def shared(
+    *, browser: int, cdn: int, same_for_all: bool = False, parameters: tuple[str, ...] = ()
+) -> Callable[[View], View]:
     """Let caches keep the pages of a view, for so many seconds.
 
     Args:
         browser: How long a visitor's browser shows a page without asking again.
         cdn: How long a cache that serves many visitors does so.
         same_for_all: Whether the page is the same even for those who are logged in; it then must not ask who is there.
+        parameters: The parameters of the URL that the view reads. The canonical address of the page has these alone.
     """
     policy = (
         f"public, max-age={browser}, s-maxage={cdn}, "
@@ -49,6 +64,8 @@ def shared(*, browser: int, cdn: int, same_for_all: bool = False) -> Callable[[V
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            keep_parameters(request, parameters)
+            request.canonical_path = request.get_full_path()
             response = view(request, *args, **kwargs)
             if response.status_code in (200, 304):
                 response.shared_policy = policy
@@ -97,16 +114,21 @@ class CachePolicyMiddleware:
 
 
 @cache
-def content_security_policy() -> str:
-    """Return what pages may load: files of this site and of where it keeps them, and no script or style in the page."""
+def content_security_policy(*, scripts: bool = False) -> str:
+    """Return what pages may load: nothing, but for each kind that they have, the files of this site.
+
+    Args:
+        scripts: Whether the page has scripts, and these ask the site for data. Only the admin's pages do.
+    """
     folders = [urlsplit(url) for url in (settings.STATIC_URL, settings.MEDIA_URL)]
     elsewhere = sorted({f"{url.scheme}://{url.netloc}" for url in folders if url.netloc})
     files = " ".join(["'self'", *elsewhere])
     return "; ".join(
         [
-            f"default-src {files}",
-            f"img-src {files} data:",
-            "object-src 'none'",
+            "default-src 'none'",
+            f"img-src {files}",
+            f"style-src {files}",
+            *([f"script-src {files}", "connect-src 'self'"] if scripts else []),
             "base-uri 'none'",
             "form-action 'self'",
             "frame-ancestors 'none'",
@@ -125,6 +147,7 @@ class ContentSecurityPolicyMiddleware:
     """Says on each response what its page may load, unless the view said it; tools of others are left as they are."""
 
     EXEMPT = ("/silk/",)
+    WITH_SCRIPTS = ("/admin/",)
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         """Take the rest of the site."""
@@ -137,7 +160,8 @@ class ContentSecurityPolicyMiddleware:
             response.headers.setdefault(name, value)
         # With DEBUG, Django's own page for errors has its styles and scripts in it.
         if not settings.DEBUG and not request.path.startswith(self.EXEMPT):
-            response.headers.setdefault("Content-Security-Policy", content_security_policy())
+            scripts = request.path.startswith(self.WITH_SCRIPTS)
+            response.headers.setdefault("Content-Security-Policy", content_security_policy(scripts=scripts))
         return response
 
 

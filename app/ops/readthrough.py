@@ -26,7 +26,8 @@ Stampede (all readers of an expired entry compute it). Three things together:
 Late writers (a value that was read before a change and would be stored after it). A value is stored only
     by the holder of the lease, which a script compares in Redis, and a change removes the lease together with
     the entry: what was computed before is then refused. Changes are announced on commit.
-A Redis that is down. Every error of it is logged, and the value computed: slower, not broken.
+A Redis that is down. Every error of it is logged, and the value computed: slower, not broken. So it is with Django's
+    dummy cache, where nothing is kept.
 
 What it leaves to you:
     - `lease` has to be longer than the computation takes: later than that, a value is not stored.
@@ -53,6 +54,7 @@ from random import SystemRandom
 from typing import Any, Final, NamedTuple
 
 from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_save
@@ -170,6 +172,8 @@ class ReadThroughCache:
 
     def get(self, key: str, compute: Callable[[], Any]) -> Any:
         """Return the value of the key, computed if need be; MISSING if the computation says that there is none."""
+        if self._is_off():
+            return compute()
         deadline = time.monotonic() + self.lease
         while True:
             entry = token = None
@@ -195,6 +199,8 @@ class ReadThroughCache:
 
     def invalidate(self, *keys: str) -> None:
         """Drop the entries of the keys, and the leases of those who compute them at this moment."""
+        if self._is_off():
+            return
         slots = [self._slot(key) for key in keys]
         try:
             # One command, hence one step: nobody can store in between.
@@ -228,6 +234,9 @@ class ReadThroughCache:
         pre_save.connect(remember, sender=model, weak=False, dispatch_uid=identity)
         post_save.connect(drop, sender=model, weak=False, dispatch_uid=identity)
         post_delete.connect(drop, sender=model, weak=False, dispatch_uid=identity)
+
+    def _is_off(self) -> bool:
+        return isinstance(caches[self.alias], DummyCache)
 
     def _slot(self, key: str) -> Slot:
         backend = caches[self.alias]

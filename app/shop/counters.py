@@ -6,9 +6,15 @@ the cache may drop a key at any time. When it cannot be reached, a view is not c
 
 A flush first renames the hash, so that later views go into a new one, and gives it an id. The id is inserted in the
 transaction of the UPDATE: a flush that was cut anywhere is finished by the next one, and none is counted twice.
+
+A flush adds the views to the popularity of a product as well, which forgets: a view counts half as much after
+`HALF_LIFE`. No row is touched to forget. The popularity is the logarithm of the sum of all views, each multiplied by e
+for every `HALF_LIFE / ln 2` since 2026 began: beside new views the old ones are less, and the order stays what it is.
 """
 
 import logging
+import math
+from datetime import timedelta
 from uuid import uuid4
 
 import redis
@@ -34,9 +40,16 @@ end
 # Remove the batch, if it still is the one that was flushed.
 DROP = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('DEL', KEYS[1]) end return 0"
 
+HALF_LIFE = timedelta(days=7)
+# The time since 2026 began, in units of HALF_LIFE / ln 2.
+AGE = f"(extract(epoch FROM now() - '2026-01-01Z'::timestamptz)::float8 / {HALF_LIFE.total_seconds() / math.log(2)})"
+
 # Rows are locked in the order of their ids, as by whoever else updates several.
 ADD = """
-UPDATE shop_product SET views = shop_product.views + batch.views
+UPDATE shop_product SET
+    views = shop_product.views + batch.views,
+    -- PostgreSQL refuses to compute what is too small for a number: e to the power of -700 is nothing beside a view.
+    popularity = AGE + ln(batch.views + exp(greatest(shop_product.popularity - AGE, -700)))
 FROM (
     SELECT product.id, counted.views
     FROM unnest(%s::bigint[], %s::bigint[]) AS counted(id, views)
@@ -45,7 +58,7 @@ FROM (
     FOR UPDATE OF product
 ) batch
 WHERE shop_product.id = batch.id
-"""
+""".replace("AGE", AGE)
 
 _pool = redis.ConnectionPool.from_url(
     settings.CELERY_RESULT_BACKEND, decode_responses=True, **settings.PAGE_REDIS_OPTIONS

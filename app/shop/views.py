@@ -18,7 +18,7 @@ HOT_SECONDS = 15 * 60
 
 
 @require_safe
-@shared(browser=60, cdn=300)
+@shared(browser=60, cdn=300, parameters=("before",))
 def product_list(request: HttpRequest) -> HttpResponse:
     """List all products, newest first, below the hottest few."""
     products = Product.objects.on_sale().for_cards()
@@ -50,5 +50,7 @@ def product(request: HttpRequest, slug: str) -> HttpResponse:
     shown = product_by_slug(slug)
     if shown is None:
         raise Http404("No such product.")
-    count_view(product_id=shown["pk"])
+    # Neither a HEAD request nor a browser that fetches ahead of a click is somebody who looks at the page.
+    if request.method == "GET" and "prefetch" not in request.headers.get("Sec-Purpose", ""):
+        count_view(product_id=shown["pk"])
     return render(request, "shop/product.html", {"product": shown})

@@ -1,5 +1,6 @@
 """Fixtures: static files collected once, a fresh corner of the cache for each test, brokers that are down."""
 
+import logging
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -29,6 +30,40 @@ def media_folder() -> Iterator[None]:
     """Remove the folder of uploads at the end."""
     yield
     shutil.rmtree(settings.MEDIA_ROOT)
+
+
+# Django's templates and those of the tools ask for what is not there, on purpose.
+TEMPLATES_OF_OTHERS = ("admin/", "debug_toolbar/", "django/", "registration/", "silk/")
+
+
+class Misses(logging.Handler):
+    """The names that templates of this project asked for and did not get: Django renders nothing in their place."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a miss. The name of the template is that of the page, also for what it includes or extends."""
+        if "resolving variable" in record.msg and record.exc_info:
+            name, template = record.args
+            if not str(template).startswith(TEMPLATES_OF_OTHERS):
+                self.found.append(f"{template}: {name}, in {record.exc_info[1].params[0]}")
+
+
+@pytest.fixture(autouse=True)
+def template_misses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fail the test when a template asked for something that is not there."""
+    logger, misses = logging.getLogger("django.template"), Misses()
+    monkeypatch.setattr(logger, "propagate", False)
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger._cache.clear()
+    logger.addHandler(misses)
+    yield misses.found
+    logger.removeHandler(misses)
+    logger._cache.clear()
+    if misses.found:
+        pytest.fail("\n".join(["templates asked for what is not there:", *sorted(set(misses.found))]), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

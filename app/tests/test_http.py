@@ -341,6 +341,6 @@ def test_policy_knows_where_files_are(settings: Settings) -> None:
     settings.STATIC_URL = "https://cdn.example.com/static/"
     content_security_policy.cache_clear()
     try:
-        assert "default-src 'self' https://cdn.example.com;" in content_security_policy()
+        assert "style-src 'self' https://cdn.example.com;" in content_security_policy()
     finally:
         content_security_policy.cache_clear()

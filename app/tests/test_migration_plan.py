@@ -154,7 +154,6 @@ def test_what_an_older_release_cannot_live_with_is_found(operation: Operation, f
         [add(models.IntegerField(null=True))],
         [add(models.IntegerField(db_default=0))],
         [add(models.ManyToManyField("shop.tag", related_name="+"))],
-        [add(generated)],
         [add(models.BigAutoField(primary_key=True))],
         [alter(models.TextField(null=True, blank=True), "note")],
         [alter(models.CharField(max_length=80), "name")],
@@ -239,6 +238,7 @@ def test_both_halves_of_an_operation_start_from_the_same_state() -> None:
             alter(models.CharField(max_length=20), "name"),
             "changes the type of column shop_product.name from varchar(50) to varchar(20)",
         ),
+        (add(generated), "rewrites table shop_product to add the generated column extra: until then its queries wait"),
         # Django gives it a value in the older release too.
         (
             alter(models.IntegerField(default=0), "rank"),
@@ -290,19 +290,22 @@ class Migration(migrations.Migration):
 """
 
 
+SHOP = Path(__file__).resolve().parents[1] / "shop/migrations"
+OWN = sorted(file.stem for file in SHOP.glob("0*.py"))
+
+
 @pytest.fixture
 def more_migrations(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that adds a migration to those of the shop, in a copy of them."""
-    own = Path(__file__).resolve().parents[1] / "shop/migrations"
     folder = tmp_path / "more_shop_migrations"
     folder.mkdir()
-    for file in own.glob("*.py"):
+    for file in SHOP.glob("*.py"):
         (folder / file.name).write_text(file.read_text())
     monkeypatch.syspath_prepend(tmp_path)
     settings.MIGRATION_MODULES = {"shop": folder.name}
 
     def write(name: str, operation: str, atomic: bool = True) -> None:
-        after = sorted(file.stem for file in folder.glob("0*.py"))[-1]
+        after = sorted(file.stem for file in folder.glob("[0-9]*.py"))[-1]
         (folder / f"{name}.py").write_text(MORE.format(after=after, operation=operation, atomic=atomic))
 
     yield write
@@ -323,15 +326,15 @@ def test_nothing_is_pending_in_a_database_that_is_up_to_date() -> None:
 
 @pytest.mark.django_db
 def test_pending_migrations_are_found_in_their_order(more_migrations: Callable[..., None]) -> None:
-    more_migrations("0003_gone", REMOVAL)
-    more_migrations("0004_index", 'migrations.RunSQL("SELECT 1")', atomic=False)
+    more_migrations("9001_gone", REMOVAL)
+    more_migrations("9002_index", 'migrations.RunSQL("SELECT 1")', atomic=False)
     plan = script.plan(["migrate", "--noinput"], serving=True)
     assert plan["pending"] == [
-        {"database": "default", "migration": "shop.0003_gone", "atomic": True},
-        {"database": "default", "migration": "shop.0004_index", "atomic": False},
+        {"database": "default", "migration": "shop.9001_gone", "atomic": True},
+        {"database": "default", "migration": "shop.9002_index", "atomic": False},
     ]
     assert [found["text"] for found in plan["destructive"]] == ["removes column shop_product.summary"]
-    assert [found["migration"] for found in plan["warnings"]] == ["shop.0004_index"]
+    assert [found["migration"] for found in plan["warnings"]] == ["shop.9002_index"]
     assert plan["limits"]["default"].keys() == {"lock_timeout", "statement_timeout"}
     # The command of a project: what it is for is not known, so all is looked at.
     assert script.plan(["migrate_all"], serving=True) == plan
@@ -339,7 +342,7 @@ def test_pending_migrations_are_found_in_their_order(more_migrations: Callable[.
 
 @pytest.mark.django_db
 def test_nothing_breaks_where_nothing_serves(more_migrations: Callable[..., None]) -> None:
-    more_migrations("0003_gone", REMOVAL)
+    more_migrations("9001_gone", REMOVAL)
     plan = script.plan(["migrate"], serving=False)
     assert plan["pending"] and not plan["destructive"] and not plan["warnings"]
 
@@ -360,20 +363,20 @@ def test_nothing_breaks_in_an_empty_database() -> None:
 
 @pytest.mark.django_db
 def test_plan_is_that_of_the_commands_arguments(more_migrations: Callable[..., None]) -> None:
-    more_migrations("0003_gone", REMOVAL)
-    more_migrations("0004_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
+    more_migrations("9001_gone", REMOVAL)
+    more_migrations("9002_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
     names = {
         words: [item["migration"] for item in script.plan(words.split(), serving=True)["pending"]]
-        for words in ("migrate blog", "migrate shop 0003", "migrate --database default", "migrate shop 0001 --noinput")
+        for words in ("migrate blog", "migrate shop 9001", "migrate --database default", "migrate shop 0001 --noinput")
     }
     assert names == {
         "migrate blog": [],
-        "migrate shop 0003": ["shop.0003_gone"],
-        "migrate --database default": ["shop.0003_gone", "shop.0004_note"],
-        "migrate shop 0001 --noinput": ["shop.0002_view_flush"],
+        "migrate shop 9001": ["shop.9001_gone"],
+        "migrate --database default": ["shop.9001_gone", "shop.9002_note"],
+        "migrate shop 0001 --noinput": [f"shop.{name}" for name in reversed(OWN[1:])],
     }
     backwards = script.plan(["migrate", "shop", "0001"], serving=True)
-    assert [found["text"] for found in backwards["destructive"]] == ["is taken back"]
+    assert [found["text"] for found in backwards["destructive"]] == ["is taken back"] * len(OWN[1:])
     assert script.plan(["migrate", "--fake"], serving=True)["destructive"] == []
     with pytest.raises(CommandError, match="--nosuch"):
         script.plan(["migrate", "--nosuch"], serving=True)
@@ -381,19 +384,19 @@ def test_plan_is_that_of_the_commands_arguments(more_migrations: Callable[..., N
 
 @pytest.mark.django_db
 def test_plan_is_what_migrate_itself_says(more_migrations: Callable[..., None], capsys: pytest.CaptureFixture) -> None:
-    more_migrations("0003_gone", REMOVAL)
+    more_migrations("9001_gone", REMOVAL)
     call_command("migrate", "--plan")
-    assert "shop.0003_gone" in capsys.readouterr().out
+    assert "shop.9001_gone" in capsys.readouterr().out
     script.answer(json.dumps({"ask": "plan", "command": ["migrate"], "serving": True}))
     lines = capsys.readouterr().out.splitlines()
     answers = [json.loads(line.removeprefix(script.MARKER)) for line in lines if line.startswith(script.MARKER)]
-    assert [item["migration"] for item in answers[0]["pending"]] == ["shop.0003_gone"] and len(answers) == 1
+    assert [item["migration"] for item in answers[0]["pending"]] == ["shop.9001_gone"] and len(answers) == 1
 
 
 # A database that is ahead of the release, or behind it
 
 
-def apply_unknown(sql: str, name: str = "0003_unknown", app: str = "shop") -> None:
+def apply_unknown(sql: str, name: str = "9003_unknown", app: str = "shop") -> None:
     """Change the schema, and record that as a migration of a newer release."""
     with connection.cursor() as cursor:
         cursor.execute(sql)
@@ -426,7 +429,7 @@ def apply_unknown(sql: str, name: str = "0003_unknown", app: str = "shop") -> No
 def test_release_is_compared_with_a_database_that_is_ahead(sql: str, conflicts: list[str], applies: bool) -> None:
     apply_unknown(sql)
     plan = script.plan(["migrate"], serving=True, applies=applies)
-    assert plan["unknown"] == [{"database": "default", "migration": "shop.0003_unknown", "ahead": True}]
+    assert plan["unknown"] == [{"database": "default", "migration": "shop.9003_unknown", "ahead": True}]
     found = [item["text"] for item in plan["conflicts"]]
     assert len(found) == len(conflicts), found
     assert all(re.match(pattern, text) for pattern, text in zip(conflicts, found, strict=True)), found
@@ -441,8 +444,8 @@ def test_migration_of_another_application_is_ahead_too() -> None:
 
 @pytest.mark.django_db
 def test_release_with_pending_migrations_is_compared_before_them(more_migrations: Callable[..., None]) -> None:
-    apply_unknown("ALTER TABLE shop_product DROP COLUMN summary", "0003_of_another_branch")
-    more_migrations("0003_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
+    apply_unknown("ALTER TABLE shop_product DROP COLUMN summary", "9003_of_another_branch")
+    more_migrations("9003_note", 'migrations.AddField("product", "note", models.TextField(null=True))')
     texts = {
         applies: [item["text"] for item in script.plan(["migrate"], serving=True, applies=applies)["conflicts"]]
         for applies in (True, False)
@@ -469,23 +472,23 @@ def test_release_with_pending_migrations_is_compared_before_them(more_migrations
 def test_release_whose_migrations_are_not_applied_is_compared(
     more_migrations: Callable[..., None], operation: str, conflicts: list[str]
 ) -> None:
-    more_migrations("0003_more", operation)
+    more_migrations("9003_more", operation)
     assert script.plan(["migrate"], serving=True)["conflicts"] == []
     plan = script.plan(["migrate"], serving=True, applies=False)
-    assert [item["migration"] for item in plan["pending"]] == ["shop.0003_more"]
+    assert [item["migration"] for item in plan["pending"]] == ["shop.9003_more"]
     assert [item["text"] for item in plan["conflicts"]] == conflicts
 
 
 @pytest.mark.django_db
 def test_what_a_squashed_migration_replaces_is_known(more_migrations: Callable[..., None]) -> None:
-    more_migrations("0003_squashed", "")
+    more_migrations("9003_squashed", "")
     folder = Path(sys.modules["django.conf"].settings.MIGRATION_MODULES["shop"])
-    written = next(Path(path) / folder / "0003_squashed.py" for path in sys.path if (Path(path) / folder).is_dir())
+    written = next(Path(path) / folder / "9003_squashed.py" for path in sys.path if (Path(path) / folder).is_dir())
     recorder = MigrationRecorder(connection)
-    for name in ("0003_old", "0004_old", "0003_squashed"):
+    for name in ("9003_old", "9004_old", "9003_squashed"):
         recorder.record_applied("shop", name)
     text = written.read_text()
-    written.write_text(text + '    replaces = [("shop", "0003_old"), ("shop", "0004_old")]\n')
+    written.write_text(text + '    replaces = [("shop", "9003_old"), ("shop", "9004_old")]\n')
     assert script.plan(["migrate"], serving=True, applies=False)["unknown"] == []
 
 
@@ -493,10 +496,10 @@ def test_what_a_squashed_migration_replaces_is_known(more_migrations: Callable[.
 def test_records_that_outlive_their_migrations_are_not_ahead(more_migrations: Callable[..., None]) -> None:
     recorder = MigrationRecorder(connection)
     # Replaced by a squashed migration that is the only one now; of an application that was removed.
-    for label, name in (("shop", "0003_old"), ("shop", "0004_old"), ("removed", "0001_initial")):
+    for label, name in (("shop", "9003_old"), ("shop", "9004_old"), ("removed", "0001_initial")):
         recorder.record_applied(label, name)
-    more_migrations("0003_squashed", "")
-    recorder.record_applied("shop", "0003_squashed")
+    more_migrations("9003_squashed", "")
+    recorder.record_applied("shop", "9003_squashed")
     plan = script.plan(["migrate"], serving=True, applies=False)
     assert [item["ahead"] for item in plan["unknown"]] == [False] * 3
     assert plan["pending"] == [] and plan["conflicts"] == []

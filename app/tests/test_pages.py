@@ -263,7 +263,7 @@ def test_a_list_has_the_latest_five_comments_of_each_post(django_assert_num_quer
     talked_about = [make_post() for _ in range(3)]
     comments = {post.pk: make_comments(post, number) for post, number in zip(talked_about, (2, 5, 9), strict=True)}
     with django_assert_num_queries(3) as context:
-        posts = list(Post.objects.for_cards())
+        posts = list(Post.objects.for_cards(comments=5))
         shown = {post.pk: [(c.pk, c.excerpt, c.user.username) for c in post.latest_comments] for post in posts}
     assert shown == {
         pk: [(c.pk, c.body, c.user.username) for c in newest_first[:5]] for pk, newest_first in comments.items()

@@ -82,12 +82,18 @@ def test_deploys_and_a_rollback_drop_nothing(cluster: Cluster, visitors: Visitor
     assert cluster.lock() == {}
 
 
+def last_migration(folder: Path) -> str:
+    """Return the name of the newest migration of the shop."""
+    return max(file.stem for file in (folder / "shop/migrations").glob("0*.py"))
+
+
 def failing_migration(folder: Path) -> None:
     """Add a migration whose second operation fails."""
-    (folder / "shop/migrations/0003_failing.py").write_text(
+    last = last_migration(folder)
+    (folder / "shop/migrations/9001_failing.py").write_text(
         "from django.db import migrations, models\n\n\ndef fail(apps, schema_editor):\n"
         "    raise RuntimeError('this migration fails on purpose')\n\n\n"
-        "class Migration(migrations.Migration):\n    dependencies = [('shop', '0002_view_flush')]\n    operations = [\n"
+        f"class Migration(migrations.Migration):\n    dependencies = [('shop', '{last}')]\n    operations = [\n"
         "        migrations.AddField('product', 'remark', models.TextField(null=True)),\n"
         "        migrations.RunPython(fail),\n    ]\n"
     )
@@ -95,18 +101,20 @@ def failing_migration(folder: Path) -> None:
 
 def adding_migration(folder: Path) -> None:
     """Add a migration that needs a lock on a table."""
-    (folder / "shop/migrations/0003_adding.py").write_text(
+    last = last_migration(folder)
+    (folder / "shop/migrations/9001_adding.py").write_text(
         "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n"
-        "    dependencies = [('shop', '0002_view_flush')]\n"
+        f"    dependencies = [('shop', '{last}')]\n"
         "    operations = [migrations.AddField('product', 'remark', models.TextField(null=True))]\n"
     )
 
 
 def removing_migration(folder: Path) -> None:
     """Add a migration that takes away what the release that serves uses."""
-    (folder / "shop/migrations/0003_removing.py").write_text(
+    last = last_migration(folder)
+    (folder / "shop/migrations/9001_removing.py").write_text(
         "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
-        "    dependencies = [('shop', '0002_view_flush')]\n"
+        f"    dependencies = [('shop', '{last}')]\n"
         "    operations = [migrations.RemoveField('product', 'name')]\n"
     )
 
@@ -199,7 +207,7 @@ def test_migration_gives_way_to_the_site(cluster: Cluster, visitors: Visitors) -
         '{"django_app_migrate_attempts": 2, "django_app_migrate_lock_timeout": 2}',
     )
     assert result.returncode != 0 and "lock" in result.stdout, result.stdout[-4000:]
-    assert "shop.0003_adding" in result.stdout
+    assert "shop.9001_adding" in result.stdout
     assert cluster.serving() == before and cluster.lock() == {}
     holding = "query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()"
     psql(host, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {holding}")
@@ -329,13 +337,13 @@ def test_release_that_does_not_fit_the_schema_is_refused(cluster: Cluster) -> No
     """A newer release has removed a column: neither a rollback nor a deploy switches to one that uses it."""
     host, before = cluster.hosts["first"], cluster.serving()
     psql(host, "ALTER TABLE shop_product RENAME COLUMN summary TO kept_by_the_test")
-    psql(host, "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '0003_gone', now())")
+    psql(host, "INSERT INTO django_migrations (app, name, applied) VALUES ('shop', '9001_gone', now())")
     try:
         for playbook in ("rollback.yml", "deploy.yml"):
             result = cluster.playbook(playbook)
             said = " ".join(result.stdout.split())
             assert result.returncode != 0 and "column shop_product.summary is missing" in said, said[-4000:]
-            assert "unknown to the release: shop.0003_gone" in said and "django_app_allow_schema_conflicts" in said
+            assert "unknown to the release: shop.9001_gone" in said and "django_app_allow_schema_conflicts" in said
             assert cluster.serving() == before and cluster.lock() == {}
         psql(host, "ALTER TABLE shop_product RENAME COLUMN kept_by_the_test TO summary")
         # What is left is a migration that changes nothing that the release uses.
@@ -345,7 +353,7 @@ def test_release_that_does_not_fit_the_schema_is_refused(cluster: Cluster) -> No
         columns = "table_name = 'shop_product' AND column_name = 'kept_by_the_test'"
         if psql(host, f"SELECT count(*) FROM information_schema.columns WHERE {columns}") == "1":
             psql(host, "ALTER TABLE shop_product RENAME COLUMN kept_by_the_test TO summary")
-        psql(host, "DELETE FROM django_migrations WHERE app = 'shop' AND name = '0003_gone'")
+        psql(host, "DELETE FROM django_migrations WHERE app = 'shop' AND name = '9001_gone'")
 
 
 def test_part_of_a_site_is_refused(cluster: Cluster) -> None:

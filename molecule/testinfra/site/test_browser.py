@@ -87,7 +87,11 @@ def check_layout(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/posts/", "/search/?q=tide", "/shop/", "/shop/hot/", "/accounts/login/", "/accounts/register/"]
+    "path",
+    [
+        *("/", "/posts/", "/search/?q=tide", "/shop/", "/shop/hot/", "/numbers/"),
+        *("/accounts/login/", "/accounts/register/"),
+    ],
 )
 def test_everything_fits(page: Page, site: Site, path: str) -> None:
     page.goto(site.url + path)
@@ -176,6 +180,24 @@ def test_reader_registers_comments_and_comes_back(page: Page, site: Site, server
     expect(comment).to_contain_text(name)
     expect(page.get_by_label("Your comment")).to_have_count(0)
     wait_until(lambda: mail_to(servers, f"{name}@example.com") == 1, "a mail that welcomes the reader")
+
+
+def test_admin_is_refused_nothing(page: Page, site: Site, inventory: dict[str, str]) -> None:
+    """The Content-Security-Policy lets the admin load and ask for all that it needs: else the browser says an error."""
+    page.goto(site.url + "/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(inventory["vault_demo_admin_password"])
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Site administration")).to_be_visible()
+    for path in ("blog/post/", "accounts/user/", "shop/product/add/"):
+        page.goto(f"{site.url}/admin/{path}")
+    page.goto(site.url + "/admin/blog/post/add/")
+    for field in ("author", "category", "tags"):
+        page.locator(f".field-{field} .select2-selection").click()
+        page.locator(".select2-results__option[aria-selected]").first.click()
+    expect(page.locator(".field-author .select2-selection__rendered")).not_to_have_text("")
+    page.get_by_label("Title:").press_sequentially("Fair winds")
+    expect(page.get_by_label("Slug:")).to_have_value("fair-winds")
 
 
 def test_keyboard_skips_the_menu(page: Page, site: Site) -> None:

@@ -166,7 +166,10 @@ class Judge:
         if table := self.many_to_many_table(model, operation.name, operation.field):
             self.tables.add(table)
         elif column := self.column(operation.name, operation.field):
-            self.gain_column((self.table(model), column), self.needs_value(operation.field))
+            table = self.table(model)
+            self.gain_column((table, column), self.needs_value(operation.field))
+            if table not in self.tables and getattr(operation.field, "generated", False) and operation.field.db_persist:
+                self.warn(f"rewrites table {table} to add the generated column {column}: until then its queries wait")
 
     def remove_field(self, label: str, operation: Any, state: Any) -> None:
         """A column goes, or the table of a many-to-many relation."""

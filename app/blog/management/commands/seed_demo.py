@@ -9,17 +9,14 @@ from random import Random
 from typing import Any
 
 from django.contrib.auth.hashers import make_password
-from django.core.cache import cache
-from django.core.cache.utils import make_template_fragment_key
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 from django.db.models import Model
 from django.utils.text import slugify
 
 from accounts.models import User
-from blog import demo_text
+from blog import demo_text, selectors
 from blog.models import Author, Category, Comment, Post, Tag
-from blog.selectors import CATEGORY_COUNTS_KEY
 from config.env import Environment
 from shop.models import Product
 
@@ -69,7 +66,8 @@ class Command(BaseCommand):
             if options["admin"]:
                 done += self.create_administrator(options["admin"])
         # Counted before there was anything to count, perhaps.
-        cache.delete_many([make_template_fragment_key("topics"), CATEGORY_COUNTS_KEY])
+        for counted in (selectors.topics, selectors.categories, selectors.numbers):
+            counted.invalidate(selectors.ALL)
         self.stdout.write(f"seed_demo: created {', '.join(done)}" if done else "seed_demo: nothing to do")
 
     def create_data(self, options: dict[str, Any]) -> list[str]:
@@ -176,7 +174,7 @@ class Command(BaseCommand):
             23: Post.Status.DRAFT,
             31: Post.Status.DRAFT,
         }
-        return Post(
+        post = Post(
             author_id=random.choice(authors),
             category_id=self.category_of(number, categories),
             title=title,
@@ -186,6 +184,9 @@ class Command(BaseCommand):
             status=status.get(number % 40, Post.Status.PUBLISHED),
             published_at=NEWEST - timedelta(hours=3 * number, minutes=random.randrange(180)),
         )
+        # The admin's list is in this order, which is then that of the site.
+        post.created_at = post.published_at - timedelta(days=1)
+        return post
 
     def category_of(self, number: int, categories: list[int]) -> int:
         """Return the category of a post."""
