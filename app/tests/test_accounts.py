@@ -112,9 +112,7 @@ def test_login_leads_to_no_other_site(client: Client) -> None:
 def test_a_registration_succeeds_without_the_broker(
     client: Client, broken_broker: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    began = time.monotonic()
     response = client.post("/accounts/register/", FORM)
-    assert time.monotonic() - began < 3
     assert (response.status_code, response["Location"]) == (302, "/")
     assert WelcomeEmail.objects.get(user__username="ada").enqueued_at is None
     assert "1 welcome email(s) stay in the outbox" in caplog.text
@@ -144,12 +142,11 @@ def test_what_the_outbox_enqueues() -> None:
 
 
 @pytest.mark.django_db
-def test_the_outbox_waits_for_the_broker(broken_broker: None) -> None:
+def test_the_outbox_waits_for_the_broker(broken_broker: None, caplog: pytest.LogCaptureFixture) -> None:
     users = [make_user() for _ in range(3)]
     WelcomeEmail.objects.bulk_create(WelcomeEmail(user=user) for user in users)
-    began = time.monotonic()
     tasks.send_pending_emails()
-    assert time.monotonic() - began < 3, "tried for each row"
+    assert caplog.text.count("Broker down, 3 welcome email(s)") == 1, "tried for each row"
     assert WelcomeEmail.objects.filter(enqueued_at=None).count() == 3
 
 

@@ -1,6 +1,5 @@
 """The cache backend works on Redis, and a Redis that is down does not break the site."""
 
-import time
 from copy import deepcopy
 
 import pytest
@@ -32,9 +31,7 @@ def test_a_redis_that_is_down_is_a_miss(
     request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     cache = broken(request.getfixturevalue(kind))
-    began = time.monotonic()
     assert cache.get("key", "default") == "default"
-    assert time.monotonic() - began < 0.5
     assert cache.get_or_set("key", lambda: "computed", 30) == "computed"
     assert cache.get_many(["a", "b"]) == {}
     assert cache.set_many({"a": 1, "b": 2}) == ["a", "b"]

@@ -253,7 +253,8 @@ def test_lifetimes_are_spread_over_the_window() -> None:
 
 
 def test_ten_thousand_keys_written_at_once_do_not_expire_at_once() -> None:
-    cache = ReadThroughCache("boat", ttl=1000, stale=0, jitter=0.2)
+    # So long that the time which it takes to write them is nothing beside it.
+    cache = ReadThroughCache("boat", ttl=1_000_000, stale=0, jitter=0.2)
     slot = cache._slot("0")
     for number in range(10_000):
         cache.get(str(number), lambda: 1)
@@ -261,10 +262,9 @@ def test_ten_thousand_keys_written_at_once_do_not_expire_at_once() -> None:
         for number in range(10_000):
             pipeline.pttl(cache._slot(str(number)).entry)
         left = [milliseconds / 1000 for milliseconds in pipeline.execute()]
-    assert all(0 < seconds <= 1000 for seconds in left)
-    parts = [sum(800 + 20 * part < seconds <= 820 + 20 * part for seconds in left) for part in range(10)]
-    # The first ones are some seconds older by now: all have moved down a little.
-    assert all(700 < size < 1300 for size in parts[1:-3]), parts
+    assert all(0 < seconds <= 1_000_000 for seconds in left)
+    parts = [sum(80 + 2 * part < seconds / 10_000 <= 82 + 2 * part for seconds in left) for part in range(10)]
+    assert all(700 < size < 1300 for size in parts), parts
 
 
 def test_a_miss_has_a_short_life_and_no_stale_one() -> None:
@@ -358,7 +358,11 @@ def without_redis(settings: Settings, url: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_thousand_products_that_do_not_exist_cost_one_query_each_and_then_none(client: Client) -> None:
+def test_a_thousand_products_that_do_not_exist_cost_one_query_each_and_then_none(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine may take longer for the first round than the half minute for which an absence is known.
+    monkeypatch.setattr(products, "missing_ttl", 3600)
     slugs = [f"nothing-{number}" for number in range(1000)]
     for expected in (1000, 0):
         with CaptureQueriesContext(connection) as context:
