@@ -137,6 +137,7 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_build_timeout", {"build_timeout": 0}, "must be from 60 to"),
         ("", {"build_environment": {"A-B": "x"}}, "django_app_build_environment needs names"),
         ("", {"build_environment": {"A": 1}}, "django_app_build_environment needs names"),
+        ("django_app_build_environment", {"build_environment": {"A": "b\rc"}}, "text without NUL, carriage returns"),
         (
             "django_app_build_credentials",
             {"build_credentials": [{"host": "https://x.example.com", "user": "a", "password": "b"}]},
