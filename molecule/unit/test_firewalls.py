@@ -24,6 +24,8 @@ def port(number: int) -> dict[str, Any]:
 
 
 SOURCE = match({"payload": {"protocol": "ip", "field": "saddr"}}, "@bad")
+INTERFACE = match({"meta": {"key": "iifname"}}, "eth0")
+PROTOCOL = match({"meta": {"key": "l4proto"}}, "icmp")
 BROKEN = match({"ct": {"key": "state"}}, "invalid")
 
 
@@ -49,6 +51,7 @@ def ruleset(table: str, chains: dict[str, list[list[dict[str, Any]]]], **base: A
         (ruleset("inet filter", {"input": []}, policy="drop"), "the table inet filter"),
         (ruleset("ip filter", {"INPUT": [[port(22), ACCEPT], [COUNTER, REJECT]]}), "the table ip filter"),
         (ruleset("inet own", {"web": [[port(80), DROP]]}), "the table inet own"),
+        (ruleset("inet own", {"web": [[INTERFACE, port(80), DROP]]}), "the table inet own"),
         (ruleset("inet raw", {"pre": [[port(80), DROP]]}, hook="prerouting"), "the table inet raw"),
         (
             ruleset("inet firewalld", {"filter_INPUT": [[{"jump": {"target": "zones"}}]], "zones": [[REJECT]]}),
@@ -63,6 +66,7 @@ def ruleset(table: str, chains: dict[str, list[list[dict[str, Any]]]], **base: A
         (ruleset("ip filter", {"INPUT": [[port(22), ACCEPT]]}), ""),
         (ruleset("inet f2b", {"input": [[port(22), SOURCE, REJECT]]}), ""),
         (ruleset("inet f2b", {"input": [[SOURCE, {"jump": {"target": "bad"}}]], "bad": [[DROP]]}), ""),
+        (ruleset("inet own", {"input": [[PROTOCOL, DROP]]}), ""),
         (ruleset("inet broken", {"input": [[BROKEN, DROP]]}), ""),
         (ruleset("ip docker", {"FORWARD": [[DROP]]}, hook="forward", policy="drop"), ""),
         (ruleset("ip nat", {"PRE": [[DROP]]}, hook="prerouting", type="nat"), ""),

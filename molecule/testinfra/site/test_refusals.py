@@ -32,6 +32,7 @@ FAULTS: dict[str, tuple[object, str]] = {
     "postgresql_max_connections": (40, "connections, and 40 is the most there can be"),
     "topology_disk_needed_mb": (10**9, "GiB are free, and 976562.5 GiB are needed"),
     "nginx_status_port": (FOREIGN_PORT, f"port {FOREIGN_PORT}, which Nginx status needs, is held by python3 (pid "),
+    "base_app_name": ("ops", "is taken on this host, and not by Slipway: the account ops (user id "),
     "vault_site_id": ("0123456789abcdef0123456789abcdef", "the vault is not the one that this host was set up with"),
     "postgresql_database": ("elsewhere", "the data of this site is in the database slipway"),
     "base_timezone": ("Europe Berlin", "must be a name of the time zone database"),

@@ -21,7 +21,11 @@ def by_source(rule: Mapping[str, Any]) -> bool:
     for part in rule["expr"]:
         left = part.get("match", {}).get("left", {})
         payload = left.get("payload", {}) if isinstance(left, dict) else {}
-        if payload.get("field") in ("saddr", "daddr") or (isinstance(left, dict) and {"ct", "meta"} & left.keys()):
+        if payload.get("field") in ("saddr", "daddr", "sport") or payload.get("protocol") == "udp":
+            return True
+        # An interface may be the one that visitors come by; a state or another protocol is not about them.
+        meta = left.get("meta", {}).get("key", "") if isinstance(left, dict) else ""
+        if isinstance(left, dict) and ("ct" in left or meta not in ("", "iif", "iifname")):
             return True
         # A match of iptables that nft cannot show in its own terms.
         if part.get("xt", {}).get("type") == "match":
