@@ -21,7 +21,15 @@ BAD: dict[str, list[Any]] = {
     "base_app_name": ["Shop", "1shop", "a" * 32, "a b", "shop\n", "../shop", "root"],
     "base_app_uid": [-1, 1, 99, 60000, 4294967295, "600", 1.5],
     "base_packages": [["Libpq"], ["acl; reboot"], ["-y"], [""], ["a\nb"], "acl", [7]],
-    "base_timezone": ["Europe/Berlin\n", "../../etc/passwd", "Mars City", "/UTC", " UTC"],
+    "base_timezone": [
+        "Mars/Olympus",
+        "Europe/Berlim",
+        "Europe/Berlin\n",
+        "../../etc/passwd",
+        "Mars City",
+        "/UTC",
+        " UTC",
+    ],
     "base_journald_max_use": ["1 G", "-1G", "0", "lots", "1G\nStorage=none", "1P", 1024],
     "base_sandbox_settings": [
         *(
@@ -91,7 +99,17 @@ BAD: dict[str, list[Any]] = {
     "django_app_migrate_statement_timeout": [-1, 10**9],
     "django_app_migrate_attempts": [0, 101, -1],
     "django_app_migrate_timeout": [0, 10**9],
-    "django_app_writable_paths": [["x"], ["/srv/../etc"], ["/etc/ssh"], ["/proc/sys"], ["/"]],
+    "django_app_writable_paths": [
+        ["/etc/nginx"],
+        ["/var/lib/postgresql"],
+        ["/home/x"],
+        ["/var/log/nginx/a"],
+        ["x"],
+        ["/srv/../etc"],
+        ["/etc/ssh"],
+        ["/proc/sys"],
+        ["/"],
+    ],
     "django_app_python_version": ["2.7", "python3", "3"],
     # firewall
     "firewall_ssh_port": [0, 65536, -22, "22"],

@@ -163,3 +163,13 @@ def test_wiring_as_shipped_passes(
 )
 def test_beat_without_workers_is_refused(workers: dict[str, Any], told: list[str]) -> None:
     assert [host for host, _ in inventory.beat_faults(workers)] == told
+
+
+def test_time_zones_as_far_as_this_machine_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"Europe/Berlin", "America/New_York", "UTC"}
+    monkeypatch.setattr(preflight.zoneinfo, "available_timezones", lambda: known)
+    assert [preflight.is_time_zone(zone) for zone in ("UTC", "Europe/Berlin", "US/Eastern", "GB")] == [True] * 4
+    assert preflight.is_time_zone("Europe/Berlim") == "did you mean Europe/Berlin?"
+    assert not preflight.is_time_zone("Mars/Olympus")
+    known.clear()
+    assert preflight.is_time_zone("Mars/Olympus"), "a machine without time zones knows nothing of them"

@@ -36,12 +36,14 @@ import json
 import os
 import platform
 import re
+import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible import constants as C
 
 # The file and line of a value: there is no public way to them.
@@ -216,7 +218,9 @@ def resolve_bounds(bounds: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
     if (kind := own.pop("kind", None)) is not None:
         if kind not in kinds:
             raise AnsibleActionFail(f"there is no kind of values called {kind} in {KINDS}")
-        own = resolve_bounds(kinds[kind], kinds) | own
+        general = resolve_bounds(kinds[kind], kinds)
+        refuse = general.get("refuse", {}) | own.get("refuse", {})
+        own = general | own | ({"refuse": refuse} if refuse else {})
     for part in ("keys", "values"):
         if part in own:
             own[part] = resolve_bounds(own[part], kinds)
@@ -245,6 +249,13 @@ def add_bounds(options: Mapping[str, Any], bounds: Mapping[str, Any], kinds: Map
     return result
 
 
+@cache
+def load_kinds() -> dict[str, Any]:
+    """Return the kinds of values; read without Ansible, which is slower, as they hold no templates."""
+    kinds: dict[str, Any] = yaml.load(KINDS.read_bytes(), Loader=yaml.CSafeLoader)
+    return kinds
+
+
 def read_options(role: Path, loader: DataLoader) -> dict[str, Any]:
     """Return the options of a role's specification, with their bounds."""
     path = role / "meta/argument_specs.yml"
@@ -254,7 +265,7 @@ def read_options(role: Path, loader: DataLoader) -> dict[str, Any]:
         raise AnsibleActionFail(f"{path} has no options of 'main'") from error
     own = role / "meta/bounds.yml"
     bounds = (loader.load_from_file(str(own)) if own.exists() else None) or {}
-    return add_bounds(options, bounds, loader.load_from_file(str(KINDS)))
+    return add_bounds(options, bounds, load_kinds())
 
 
 def is_host(text: str) -> bool:
@@ -307,6 +318,21 @@ def is_listen(text: str) -> bool:
     address, _, port = text.rpartition(":")
     host = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
     return bool(re.fullmatch(r"\d{1,5}", port)) and 1 <= int(port) <= 65535 and (not address or is_host(host))
+
+
+def is_time_zone(text: str) -> bool | str:
+    """Tell whether a text is a time zone; of one that this machine does not know, whether it looks like a mistake.
+
+    Hosts have older names that this machine may lack, as US/Eastern in a package of their own.
+    """
+    known = zoneinfo.available_timezones()
+    if not known or text in known:
+        return True
+    near = difflib.get_close_matches(text, known, n=1, cutoff=0.85)
+    areas = {"US", "Canada", "Brazil", "Chile", "Mexico", *(name.partition("/")[0] for name in known if "/" in name)}
+    if near:
+        return f"did you mean {near[0]}?"
+    return "/" not in text or text.partition("/")[0] in areas
 
 
 def is_regex(text: str) -> bool:
@@ -397,6 +423,7 @@ TESTS: dict[str, Callable[[str], bool | str]] = {
     "port_range": is_port_range,
     "regex": is_regex,
     "server": is_server,
+    "time_zone": is_time_zone,
 }
 
 

@@ -331,7 +331,7 @@ class ActionModule(Preflight):
 
     def _wiring(self) -> tuple[dict[str, Any], frozenset[str]]:
         """Return the options of the wiring with their bounds, and all names that it has."""
-        kinds = self._loader.load_from_file(str(preflight.KINDS))
+        kinds = preflight.load_kinds()
         options = preflight.unshare(self._loader.load_from_file(str(OPTIONS))["options"])
         for spec in options.values():
             if "bounds" in spec:
