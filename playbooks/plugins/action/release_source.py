@@ -629,7 +629,7 @@ def read_installation(wanted: Wanted, folder: Path, paths: set[str]) -> Any:
         if not found.is_relative_to(top) or not {path, str(found.relative_to(top))} & paths or not found.is_file():
             return None
         try:
-            return found.read_text(encoding="utf-8", errors="replace")
+            return found.read_text(encoding="utf-8-sig", errors="replace")
         except OSError as error:
             raise SourceError("source", f"{name} cannot be read: {error}") from error
 
