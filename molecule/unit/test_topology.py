@@ -416,3 +416,35 @@ def test_pool_that_is_not_enabled_is_refused(resolve_in: Callable[..., Resolve])
     resolve = resolve_in(DATABASES, vault_postgresql_password="x")
     with pytest.raises(AnsibleError, match="pgbouncer_enabled is false"):
         resolve("app1", "topology_database_pool_url")
+
+
+def test_limits_of_the_web_server_follow_from_each_other(resolve_in: Callable[..., Resolve]) -> None:
+    """Each side's limits are known to the other, on whichever host each is."""
+    resolve = resolve_in(
+        MANY, ADDRESSES, gunicorn_timeout=120, nginx_request_header_size="32k", nginx_client_max_body_size="25m"
+    )
+    assert resolve("edge1", "nginx_upstream_timeout") == 120
+    assert resolve("edge1", "nginx_proxy_timeout") == 125
+    assert resolve("app2", "gunicorn_graceful_timeout") == 120
+    assert resolve("app2", "gunicorn_limit_request_field_size") == 8 * 32768
+    assert resolve("app2", "topology_upload_bytes") == 25 * 2**20
+
+
+def test_edges_of_the_site_are_believed_and_nobody_else(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(MANY, ADDRESSES)
+    assert resolve("app1", "gunicorn_forwarded_allow_ips") == ["127.0.0.1", "::1", "10.0.0.6"]
+    assert resolve("app2", "gunicorn_forwarded_allow_ips") == ["127.0.0.1", "::1", "10.0.0.3", "10.0.0.6"]
+
+
+def test_wildcard_is_no_main_name(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(ONE, nginx_server_names=["*.example.com", "example.com"], tls_mode="selfsigned")
+    assert resolve("www", "topology_url") == "https://example.com"
+    assert resolve("www", "release_probe_host") == "example.com"
+    assert resolve("www", "topology_allowed_hosts") == [".example.com", "example.com"]
+    assert resolve("www", "tls_names") == ["*.example.com", "example.com"]
+
+
+def test_health_checks_by_address_are_let_in(resolve_in: Callable[..., Resolve]) -> None:
+    resolve = resolve_in(ONE, nginx_health_port=8088, nginx_health_allowed=["10.0.0.0/8"])
+    assert openings(resolve, "www")[8088, "tcp"] == {"10.0.0.0/8"}
+    assert resolve("www", "nginx_health_path") == "/healthz"
