@@ -258,6 +258,7 @@ BAD: dict[str, list[Any]] = {
     "postgresql_port": [0, -1, 65536, "5432"],
     "postgresql_listen_addresses": [["*"], ["0.0.0.0"], ["::"], [], ["a b"], ["10.0.0.300"], "127.0.0.1"],
     "postgresql_allowed_clients": [["0.0.0.0/0"], ["::/0"], ["app1"], ["10.0.0.1/33"], ["10.0.0.1 trust"]],
+    "postgresql_icu_locale": ["de_DE", "de_DE.UTF-8", "C.UTF-8", "EN-us", "de'; DROP", "de DE", "de\0"],
     "postgresql_extensions": [["pg trgm"], ["a;b"], ["A"], ["a", "a"]],
     "postgresql_packages": [["a b"], ["-y"]],
     "postgresql_max_connections": [0, 9, 5001, -100],
@@ -431,6 +432,7 @@ GOOD: dict[str, list[Any]] = {
     "nginx_redirects": [[{"path": "/alt/ä", "to": "https://a.example/%20?x=1"}]],
     "nginx_security_headers": [{"Content-Security-Policy": "default-src 'none'; img-src 'self' data:"}],
     "nginx_rate_limits": [[LIMIT | {"burst": 1}, LIMIT | {"name": "b", "rate": "100r/s", "methods": ["GET"]}]],
+    "postgresql_icu_locale": ["", "und", "de-DE", "en-US-u-kn-true", "zh-Hant-TW", "es-419"],
     "postgresql_settings": [
         {"work_mem": "64MB", "shared_preload_libraries": "pg_stat_statements,auto_explain", "pg_x.y": "a 'b'"}
     ],

@@ -146,6 +146,23 @@ def test_what_would_break_the_database_is_refused(
     assert [fault for fault in faults if why in fault.why and fix in fault.fix], faults
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted", "refused"),
+    [("", "de-DE", True), ("de-DE", "", True), ("de-DE", "und", True), ("de-DE", "de-DE", False), ("", "", False)],
+)
+def test_collation_of_a_database_is_not_changed(faults_of: Faults, there: str, wanted: str, refused: bool) -> None:
+    found = PRIMARY | {"icu_locales": {"postgres": "", "slipway": there}}
+    faults = faults_of(found, {}, postgresql_icu_locale=wanted)
+    assert bool(faults) == refused
+    if refused:
+        assert f"was created with '{there}'" in faults[0].why and f'postgresql_icu_locale: "{there}"' in faults[0].fix
+
+
+@pytest.mark.parametrize("found", [BARE, PRIMARY, PRIMARY | {"icu_locales": {"postgres": ""}}], ids=str)
+def test_collation_is_free_before_the_database_is_there(faults_of: Faults, found: dict[str, Any]) -> None:
+    assert faults_of(found, {}, postgresql_icu_locale="de-DE") == []
+
+
 def test_major_versions_may_not_differ(faults_of: Faults) -> None:
     faults = faults_of(PRIMARY | {"version": 17}, BARE)
     assert "cannot have replicas of another major version: 15 here, 17 on db1" in faults[0].why

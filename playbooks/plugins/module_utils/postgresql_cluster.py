@@ -31,6 +31,9 @@ SELECT json_build_object(
 \else
 SELECT json_build_object(
   'replica', false, 'most', :most, 'connections', :connections,
+  -- The ICU locale of each database, empty where the C library collates; the column has another name from 17 on.
+  'icu_locales', (SELECT json_object_agg(datname, CASE WHEN datlocprovider = 'i' THEN coalesce(
+      to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') ELSE '' END) FROM pg_database d),
   'position', pg_current_wal_lsn() - '0/0'::pg_lsn,
   'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
   'replicas', (SELECT coalesce(json_agg(json_build_object(

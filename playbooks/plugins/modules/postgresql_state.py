@@ -24,7 +24,8 @@ postgresql:
       whether there is I(data) of somebody's and whether the role postgresql has I(managed) it, the
       I(system_identifier), the I(timeline), and the I(position) in the log in bytes.
     - "Of a primary that runs: I(replicas), each with I(name), I(address), I(state), I(lag_bytes) and I(lag_seconds),
-      and I(slots), each with I(name), I(active), I(wal_status), and the bytes of the log that it keeps and may keep."
+      the I(icu_locales) of its databases, and I(slots), each with I(name), I(active), I(wal_status), and the bytes of
+      the log that it keeps and may keep."
     - "Of a replica that runs: I(lag_bytes), I(lag_seconds), and the I(receiver) while it is connected to its primary."
   type: dict
   returned: always
