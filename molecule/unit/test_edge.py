@@ -93,6 +93,7 @@ def written(variables_for: Callable[..., dict[str, Any]]) -> Written:
         ("nginx_server_names", ["www.example.com", "shop*.example.com"], "as *.example.com"),
         ("nginx_server_names", ["www.example.com", "WWW.example.com"], "names a host twice"),
         ("nginx_server_names", ["www.example.com", "[10.0.0.1]"], "no IPv6 address"),
+        ("nginx_server_names", ["www.example.com", "fd00::1"], "stands in brackets: [fd00::1]"),
         ("nginx_server_names", ["www.example.com", "https://www.example.com"], "leave the scheme out"),
         ("nginx_proxy_timeout", 30, "visitors would get 504"),
         ("nginx_request_header_size", "16 kB", "must be a size"),

@@ -70,17 +70,24 @@ def punycode(name: str) -> str:
     return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode('ascii')}" for label in labels)
 
 
+def is_ipv6(text: str) -> bool:
+    """Tell whether a text is an IPv6 address."""
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def host_fault(name: str) -> str:
     """Return why a name cannot be the Host of a request, empty when it can."""
     text = str(name)
     if "://" in text:
         return "leave the scheme out"
     if text.startswith("["):
-        try:
-            ipaddress.IPv6Address(text[1:-1] if text.endswith("]") else "")
-        except ValueError:
-            return "no IPv6 address stands in the brackets"
-        return ""
+        return "" if text.endswith("]") and is_ipv6(text[1:-1]) else "no IPv6 address stands in the brackets"
+    if is_ipv6(text):
+        return f"an IPv6 address stands in brackets: [{text}]"
     if not text.isascii():
         return f"DNS and browsers have it as {punycode(text)}: write that"
     if "_" in text:
