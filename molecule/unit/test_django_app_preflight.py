@@ -107,6 +107,7 @@ def test_what_can_be_built_passes(faults_of: Callable[..., list[Any]], variables
         ("django_app_files", {"files": [{"path": "a", "content": "", "mode": "u=rw"}]}, "three or four octal digits"),
         ("", {"hooks": [HOOK, HOOK]}, "each needs a name of its own: x, x"),
         ("", {"hooks": [HOOK | {"when": "before_collectstatic", "every_host": True}]}, "take every_host out"),
+        ("", {"hooks": [HOOK | {"when": "after_collectstatic", "once_per_site": True}]}, "take once_per_site out"),
         ("", {"hooks": [HOOK | {"environment": {"A-B": "x"}}]}, "environment needs names that a shell takes"),
         ("", {"packages_by_release": {"sid": ["libfoo1"]}}, "for each of bookworm and trixie"),
         ("django_app_migrate_command", {"migrate_command": []}, "set django_app_migrate: false"),

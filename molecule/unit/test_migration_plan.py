@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,28 @@ def test_destructive_is_applied_with_a_warning_where_it_is_allowed(
     made = migration(tmp_path, monkeypatch, unit, plan, destructive=True)
     assert run(made)["changed"]
     assert [text for text in made.module.warnings if "removes column shop_product.views" in text]
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_check_that_waited_for_the_migrations_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, succeeds: bool
+) -> None:
+    module.write_marker(str(tmp_path), {"id": "r1", "check": ["python", "manage.py", "check"]})
+    made = migration(tmp_path, monkeypatch, FakeUnit(SUCCESS), plan_of("shop.0003_x"))
+    ran: list[list[str]] = []
+
+    class Command:
+        def __init__(self, command: list[str], **_: Any) -> None:
+            ran.append(command)
+
+        def run(self) -> Any:
+            return types.SimpleNamespace(succeeded=succeeds, explain=lambda step: f"{step} failed")
+
+    monkeypatch.setattr(module, "AppCommand", Command)
+    result = run(made)
+    assert ran == [["python", "manage.py", "check"]] and result["applied"] == ["shop.0003_x"]
+    assert result.get("failed", False) is not succeeds
+    assert ("check" in module.read_marker(str(tmp_path))) is not succeeds
 
 
 # A database that is ahead of the release, or behind it

@@ -24,6 +24,7 @@ command = load_plugin("playbooks/plugins/module_utils/app_command.py")
 build = load_plugin("playbooks/plugins/modules/release_build.py")
 ship = load_plugin("playbooks/plugins/modules/release_ship.py")
 store = load_plugin("playbooks/plugins/module_utils/release_store.py")
+MARKER = load_plugin("playbooks/plugins/module_utils/migration_plan.py").MARKER
 union = load_plugin("playbooks/plugins/module_utils/static_union.py")
 
 ROLE = ROOT / "roles/django_app"
@@ -771,3 +772,75 @@ def test_links_are_changed_in_one_step(tmp_path: Path) -> None:
     store.point(str(tmp_path / "x"), "a")
     store.point(str(tmp_path / "x"), "b")
     assert os.readlink(tmp_path / "x") == "b" and len(list(tmp_path.iterdir())) == 1
+
+
+PLAN: dict[str, Any] = {"pending": [], "destructive": [], "warnings": [], "limits": {}, "unknown": [], "conflicts": []}
+PENDING = [{"database": "default", "migration": "shop.0001_initial", "atomic": True}]
+MISSING = 'django.db.utils.ProgrammingError: relation "shop_product" does not exist\nLINE 1: SELECT'
+
+
+class Answer:
+    """A command that writes a plan and ends well."""
+
+    plan: dict[str, Any] | None = None
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def run(self) -> Any:
+        """Write the plan."""
+        text = f"{MARKER}{json.dumps(self.plan)}\n" if self.plan is not None else "Traceback"
+        return SimpleNamespace(output=text)
+
+
+def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any] | None, **allowed: bool) -> Any:
+    """Return a build whose release answers with `plan`."""
+    made = make(folder)
+    settings = {"command": ["migrate"], "apply": True, "destructive": False, "conflicts": False}
+    made.module.params["migrations"] = settings | allowed
+    monkeypatch.setattr(build, "AppCommand", Answer)
+    monkeypatch.setattr(Answer, "plan", None if plan is None else PLAN | plan)
+    made.judge_migrations()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("destructive", "django_app_migrate_destructive"), ("conflicts", "django_app_allow_schema_conflicts")],
+)
+def test_release_that_would_be_refused_is_not_built_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+) -> None:
+    found = {kind: [{"database": "default", "migration": "shop.0002_x", "text": "removes column shop_product.name"}]}
+    with pytest.raises(build.BuildError, match=f"(?s)removes column shop_product.name.*{said}"):
+        judged(tmp_path, monkeypatch, found)
+    assert judged(tmp_path, monkeypatch, found, **{kind: True}).plan[kind]
+    # It does not pass the check either, which says why.
+    assert judged(tmp_path, monkeypatch, None).plan is None
+
+
+@pytest.mark.parametrize(
+    ("pending", "output", "deferred"),
+    [
+        (PENDING, MISSING, True),
+        (PENDING, "sqlite3.OperationalError: no such table: shop_product", True),
+        (PENDING, "psycopg.errors.UndefinedColumn: column shop_product.name does not exist", True),
+        ([], MISSING, False),
+        (PENDING, "SystemCheckError: (security.W004)", False),
+    ],
+)
+def test_check_that_reads_tables_waits_for_the_migrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pending: list[dict[str, Any]], output: str, deferred: bool
+) -> None:
+    made = judged(tmp_path, monkeypatch, {"pending": pending})
+
+    def fail(step: str, command: list[str], **_: Any) -> None:
+        raise build.BuildError(output)
+
+    monkeypatch.setattr(made, "run", fail)
+    if deferred:
+        made.check(["python", "manage.py", "check"])
+        assert made.deferred_check == ["python", "manage.py", "check"]
+    else:
+        with pytest.raises(build.BuildError):
+            made.check(["python", "manage.py", "check"])

@@ -9,6 +9,7 @@
       nice: 10
       timeout: 3600
       settings: "{{ __django_app_build }}"
+      migrations: {command: [migrate], apply: true, destructive: false, conflicts: false}
 
 The archive is transferred where the release is not complete, and the module of the same name does the rest in one call.
 The hooks, the files of the inventory and what the build may know that is secret (django_app_hooks, _files, _index_url,
@@ -52,6 +53,7 @@ class ActionModule(ActionBase):
                 "nice": {"type": "int", "required": True},
                 "timeout": {"type": "int", "required": True},
                 "settings": {"type": "dict", "required": True},
+                "migrations": {"type": "dict", "default": {}},
             }
         )
         source = arguments.pop("source")

@@ -1,7 +1,7 @@
 """Run the hooks of one moment (django_app_hooks), once for each release.
 
     release_hooks:
-      when: before_migrate     # or after_switch
+      when: before_migrate     # or after_migrate, after_switch
       app: shop
       leader: true             # whether this host runs those too that run once
 
@@ -26,7 +26,11 @@ class ActionModule(ActionBase):
         variables = (task_vars or {}) | {"ansible_no_target_syslog": True}
         _, arguments = self.validate_argument_spec(
             argument_spec={
-                "when": {"type": "str", "choices": ["before_migrate", "after_switch"], "required": True},
+                "when": {
+                    "type": "str",
+                    "choices": ["before_migrate", "after_migrate", "after_switch"],
+                    "required": True,
+                },
                 "app": {"type": "str", "required": True},
                 "leader": {"type": "bool", "required": True},
             }

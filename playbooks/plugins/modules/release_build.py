@@ -26,6 +26,13 @@ from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.app_command import RUNTIME_FOLDER, SYSTEM_PATH, AppCommand, Result, environment_lines
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.migration_question import (
+    conflict_refusal,
+    destructive_refusal,
+    entry,
+    find_answer,
+    shell_words,
+)
 from ansible.module_utils.precompress import precompress
 from ansible.module_utils.release_store import (
     MARKER,
@@ -72,6 +79,11 @@ options:
   installation: {description: "What release_source has read in the requirement files.", type: dict, required: true}
   scm: {description: "The project's version by git and its name, or nothing.", type: dict, default: {}}
   settings: {description: What the release is built from beside the source., type: dict, required: true}
+  migrations:
+    description: >-
+      How the release is asked for its migrations before the long part of the build, as C(command), C(apply),
+      C(destructive) and C(conflicts); see release_migrate. Without a command it is not asked.
+    type: dict
 author: Slipway contributors
 """
 
@@ -94,6 +106,13 @@ LEAST_MASKED = 4  # characters below which a value is no secret
 # Every file of the source may be read by the application, and nothing of it may be more than that to others.
 READABLE, EXECUTABLE, HARMFUL = 0o444, 0o111, 0o7022
 SHOWN_CHANGES = 3
+
+
+# How the drivers of PostgreSQL, SQLite and MySQL say that a table or a column is missing.
+LACKS_TABLE = re.compile(
+    r"UndefinedTable|UndefinedColumn|(relation|column) \S+ does not exist|no such (table|column)"
+    r"|Table '\S+' doesn't exist|Unknown column"
+)
 
 
 class BuildError(Exception):
@@ -126,6 +145,9 @@ class Build:
         self.deadline = time.monotonic() + parameters["timeout"]
         self.done: list[str] = []
         self.hooks: list[dict[str, Any]] = []
+        # What the release answered of its migrations, and the check that waits for them.
+        self.plan: dict[str, Any] | None = None
+        self.deferred_check: list[str] = []
 
     # Commands
 
@@ -254,17 +276,19 @@ class Build:
         self.compile_source()
         static = self.find_static()
         self.write_environment(static)
+        # Before all that takes long, and is in vain for a release that is refused.
+        self.judge_migrations()
         checks = [*self.settings["manage"], *self.settings["check_command"]] if self.settings["check_command"] else []
         collects = self.settings["collectstatic"]
         if any(hook["when"] == "before_collectstatic" for hook in self.settings["hooks"]):
             # What the operator wants to be run is run for a release that can be loaded.
             if checks:
-                self.run("check", checks)
+                self.check(checks)
             self.run_hooks("before_collectstatic", static)
             checks = []
         # Each takes about as long as loading the application does: both at once.
         with ThreadPoolExecutor() as pool:
-            steps = [pool.submit(self.run, "check", checks)] if checks else []
+            steps = [pool.submit(self.check, checks)] if checks else []
             steps += [pool.submit(self.collect_static, static)] if collects else []
         for step in steps:
             step.result()
@@ -285,8 +309,37 @@ class Build:
                 "venv": os.path.basename(venv),
                 "directory": self.settings["directory"],
                 "manage": self.settings["manage"],
+                **({"check": self.deferred_check} if self.deferred_check else {}),
             },
         )
+
+    def judge_migrations(self) -> None:
+        """Refuse a release whose migrations, or whose difference from the schema, would be refused after the build."""
+        settings = self.module.params["migrations"]
+        if not settings["command"]:
+            return
+        serving = os.path.exists(os.path.join(self.folder, "current"))
+        applies = settings["apply"]
+        question = {"ask": "plan", "command": settings["command"], "serving": serving and applies, "applies": applies}
+        words = [*self.settings["manage"], *shell_words(question)]
+        self.plan = find_answer(AppCommand(app=self.app, release=self.release, command=words).run().output)
+        # A release that cannot be asked does not pass the check either, which says why.
+        if self.plan is None:
+            return
+        if self.plan["conflicts"] and not settings["conflicts"]:
+            raise BuildError(conflict_refusal(self.plan, applies))
+        if self.plan["destructive"] and not settings["destructive"]:
+            raise BuildError(destructive_refusal([entry(item) for item in self.plan["destructive"]]))
+
+    def check(self, words: list[str]) -> None:
+        """Run the check; one that reads tables which pending migrations are to make is run again after these."""
+        try:
+            self.run("check", words)
+        except BuildError as error:
+            if not (self.plan and self.plan["pending"] and LACKS_TABLE.search(str(error))):
+                raise
+            self.deferred_check = words
+            self.done.append("check is run again after the migrations: it reads tables or columns that they make")
 
     def clear(self) -> None:
         """Remove what an unfinished build left."""
@@ -727,6 +780,16 @@ def main() -> None:
             "installation": {"type": "dict", "required": True},
             "scm": {"type": "dict", "default": {}},
             "settings": {"type": "dict", "required": True},
+            "migrations": {
+                "type": "dict",
+                "default": {"command": []},
+                "options": {
+                    "command": {"type": "list", "elements": "str", "default": []},
+                    "apply": {"type": "bool", "default": True},
+                    "destructive": {"type": "bool", "default": False},
+                    "conflicts": {"type": "bool", "default": False},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -753,7 +816,12 @@ def main() -> None:
     except (BuildError, LockedError) as error:
         module.fail_json(msg=f"The release {module.params['id']} was not built; what serves goes on. {error}")
     module.exit_json(
-        changed=True, complete=True, marker=read_marker(build.release), actions=build.done, hooks=build.hooks
+        changed=True,
+        complete=True,
+        marker=read_marker(build.release),
+        actions=build.done,
+        hooks=build.hooks,
+        compared=bool(build.plan) and not (build.plan["pending"] or build.plan["unknown"] or build.plan["conflicts"]),
     )
 
 

@@ -19,7 +19,8 @@ short_description: Run an application's own commands once for each release
 description:
   - Runs the commands in their order, as the application's user with its environment. What was run for which release is
     remembered on the host, so a run that changes nothing runs none, and one that was cut goes on with the next. A
-    release that comes back, or a hook that is written anew, is run again.
+    release that comes back, or a hook that is written anew, is run again, but for a hook that runs once in the life of
+    a site.
 options:
   app: {description: The application's name., type: str, required: true}
   folder: {description: The application's folder., type: path, required: true}
@@ -44,6 +45,8 @@ def main() -> None:
     notes = os.path.join(folder, "hooks.json")
 
     def stamp(hook: dict) -> str:
+        if hook.get("once_per_site"):
+            return "once"
         content = json.dumps([os.path.basename(release), hook], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -25,7 +25,7 @@ from ansible.module_utils.migration_question import (
     shorten,
     unknown_names,
 )
-from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete
+from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete, read_marker, write_marker
 
 DOCUMENTATION = r"""
 module: release_migrate
@@ -405,7 +405,24 @@ class Migration:
                         self.apply_and_see()
             except LockedError as error:
                 self.module.fail_json(msg=f"No migration was applied: {error}")
+        self.check()
         self.module.exit_json(changed=bool(self.applied), pending=pending, applied=self.applied)
+
+    def check(self) -> None:
+        """Run the check that the build has put off, as it reads tables which these migrations have made."""
+        release = self.module.params["release"]
+        marker = read_marker(release) or {}
+        if not marker.get("check"):
+            return
+        result = AppCommand(app=self.app, release=release, command=marker.pop("check")).run()
+        if not result.succeeded:
+            self.module.fail_json(
+                msg=f"{result.explain('check')}\nIt failed before the migrations too; what serves goes on. The check is"
+                " django_app_check_command",
+                applied=self.applied,
+                changed=bool(self.applied),
+            )
+        write_marker(os.path.realpath(release), marker)
 
     def apply_and_see(self) -> None:
         """Apply what is pending; ask what is left where the command is not Django's own."""
