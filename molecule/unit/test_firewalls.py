@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import load_plugin, run_action
+from conftest import load_plugin, run_action, run_here
 
 firewalls = load_plugin("playbooks/plugins/module_utils/firewalls.py")
 reach = load_plugin("playbooks/plugins/action/edge_reach.py")
@@ -112,13 +112,35 @@ def closed_port() -> Any:
         yield taken.getsockname()[1]
 
 
+def reached(**arguments: Any) -> bool | None:
+    """Ask for a port of this machine, as that of the host www, on which there is ufw."""
+    facts = {"inventory_hostname": "www", "ansible_facts": {"preflight_firewalls": ["ufw"]}}
+    found: bool | None = run_action(reach, variables=facts, address="127.0.0.1", **arguments)["reached"]
+    return found
+
+
+def test_other_host_of_the_site_is_asked_where_this_machine_cannot_tell(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], open_port: int, closed_port: int
+) -> None:
+    both = {"port": closed_port, "ssh_port": closed_port}
+    monkeypatch.setattr(reach.ActionModule, "_low_level_execute_command", lambda _, command: run_here(command))
+    monkeypatch.setattr(reach, "problem", lambda *_: "timed out")
+    assert reached(port=open_port, ssh_port=closed_port, elsewhere=True) is True
+    assert reached(**both, elsewhere=False) is None
+    assert "reached" not in capfd.readouterr().err
+    assert reached(**both, elsewhere=True) is False
+    warned = " ".join(capfd.readouterr().err.split())
+    assert "is not reached from another host of the site" in warned
+    monkeypatch.setattr(reach.ActionModule, "_low_level_execute_command", lambda *_: {"rc": 255, "stdout": ""})
+    assert reached(**both, elsewhere=True) is None
+
+
 def test_port_that_is_not_reached_is_told_where_this_machine_can_tell(
     capfd: pytest.CaptureFixture[str], open_port: int, closed_port: int
 ) -> None:
 
     def ask(port: int, ssh_port: int) -> Any:
-        facts = {"inventory_hostname": "www", "ansible_facts": {"preflight_firewalls": ["ufw"]}}
-        return run_action(reach, variables=facts, address="127.0.0.1", port=port, ssh_port=ssh_port)["reached"]
+        return reached(port=port, ssh_port=ssh_port)
 
     assert ask(open_port, open_port) is True
     assert ask(closed_port, closed_port) is None

@@ -1,20 +1,24 @@
-"""Ask from this machine whether a port of a host is reached, and warn where something on the way drops it.
+"""Ask from elsewhere whether a port of a host is reached, and warn where something on the way drops it.
 
     edge_reach:
       address: "{{ topology_address }}"
       port: "{{ release_edge_port }}"
       ssh_port: 22
+      elsewhere: true     # whether delegate_to names another host of the site
+    delegate_to: another host
 
 A health check on the host itself does not see a second firewall, or one in front of the host. It is a warning, as the
-port may be open to others alone, such as a CDN. Where the port of ssh is not reached directly either, this machine is
-not in a place to tell, and nothing is said.
+port may be open to others alone, such as a CDN. This machine is asked first. Where it does not reach the port of ssh
+either, as behind a jump host, it cannot tell, and the other host is asked.
 """
 
 from __future__ import annotations
 
+import shlex
 import socket
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 TIMEOUT = 5.0  # seconds
@@ -32,8 +36,6 @@ def problem(address: str, port: int) -> str:
 class ActionModule(ActionBase):
     """Ask for one host."""
 
-    _requires_connection = False
-
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return whether the port is `reached`; None where that cannot be told."""
         result = super().run(tmp, task_vars) | {"changed": False}
@@ -42,6 +44,7 @@ class ActionModule(ActionBase):
                 "address": {"type": "str", "required": True},
                 "port": {"type": "int", "required": True},
                 "ssh_port": {"type": "int", "default": 22},
+                "elsewhere": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -49,15 +52,29 @@ class ActionModule(ActionBase):
         why = problem(address, port)
         if not why:
             return result | {"reached": True}
+        by = "this machine"
         if problem(address, arguments["ssh_port"]):
-            return result | {"reached": None}
+            if not arguments["elsewhere"] or (reached := self._from_other(address, port)) is None:
+                return result | {"reached": None}
+            if reached:
+                return result | {"reached": True}
+            by, why = "another host of the site", "no answer"
         firewalls = variables.get("ansible_facts", {}).get("preflight_firewalls") or []
         cause = (
             f"the host has {' and '.join(firewalls)}" if firewalls else "a firewall in front of the host, or its own"
         )
         self._display.warning(
-            f"{variables['inventory_hostname']}: port {port} of {address} is not reached from this machine ({why}), "
-            f"but port {arguments['ssh_port']} is. On the host itself the site answers. Likely: {cause}; "
+            f"{variables['inventory_hostname']}: port {port} of {address} is not reached from {by} ({why}), "
+            f"though ssh is. On the host itself the site answers. Likely: {cause}; "
             "docs/network.md says what to do"
         )
         return result | {"reached": False}
+
+    def _from_other(self, address: str, port: int) -> bool | None:
+        """Tell whether the other host reaches the port; None where that host does not answer."""
+        connect = shlex.quote(f"exec 3<>/dev/tcp/{address}/{port}")
+        try:
+            done = self._low_level_execute_command(f"echo asked; timeout {TIMEOUT:.0f} bash -c {connect} 2>/dev/null")
+        except AnsibleError:
+            return None
+        return bool(done["rc"] == 0) if "asked" in done["stdout"] else None
