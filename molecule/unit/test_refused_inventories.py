@@ -98,6 +98,7 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any] | str]) -> Non
 
 def told(output: str) -> dict[str, list[tuple[str, str]]]:
     """Return the faults in a run's list by host, those of no host by their file: variable and text."""
+    assert "faults: |-\n" in output, output[-4000:]
     report = re.split(r"faults: \|-\n", output)[1].partition("    msg:")[0]
     found: dict[str, list[tuple[str, str]]] = {}
     for paragraph in re.split(r"\n\s*\n", report):
