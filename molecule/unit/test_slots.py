@@ -163,6 +163,8 @@ def test_slot_that_was_changed_by_hand_is_not_what_was_started(tmp_path: Path, m
         path.write_text(f"{text}\n# by hand")
         assert made.runs("a") == ""
         path.write_text(text)
+    (slot / "__pycache__").mkdir()
+    assert made.runs("a") == "wanted"
     (slot / "new").touch()
     assert made.runs("a") == ""
 

@@ -177,7 +177,8 @@ class Service:
 
     def content(self, slot: str) -> str:
         """Return the digest of a slot's files and of its unit as they are."""
-        names = set(os.listdir(self.path(slot))) - {"digest", "made", "release"}
+        # Who runs gunicorn by hand with a slot's configuration, as root, leaves its bytecode there.
+        names = set(os.listdir(self.path(slot))) - {"digest", "made", "release", "__pycache__"}
         return files_digest([*(self.path(slot, name) for name in names), f"{UNITS}/{self.unit(slot)}"])
 
     def is_current(self, release: str) -> bool:
