@@ -333,6 +333,8 @@ def test_every_page_says_what_it_may_load(client: Client, path: str) -> None:
     answer = client.get(path)
     policy = answer.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy and "unsafe" not in policy
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "camera=()" in answer.headers["Permissions-Policy"]
     # What the policy would not let run is not there.
     assert not re.search(rb"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", answer.content)
 
