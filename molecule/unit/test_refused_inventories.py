@@ -383,3 +383,19 @@ def test_variables_of_nobody_are_named(tmp_path: Path) -> None:
         ("group_vars/workers.yml", "did you mean worker?"),
         ("host_vars/app01", "did you mean app1?"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a: 1\nA_b2: 2\n_x: {my-key: 1}\n", []),
+        ("a: 1\nmy-variable: 1\n", [(2, "my-variable", "write my_variable")]),
+        ("1x: 1\n", [(1, "1x", "write _1x")]),
+        ("my variable: 1\nü: 2\n", [(1, "my variable", "write my_variable"), (2, "ü", "write _")]),
+        ("groups: x\nhostvars: y\n", [(1, "groups", "take another name"), (2, "hostvars", "take another name")]),
+        ("- a\n", []),
+        ("", []),
+    ],
+)
+def test_names_that_no_template_can_use(text: str, found: list[tuple[int, str, str]]) -> None:
+    assert [(line, name, fix) for line, name, _, fix in inventory_plugin.name_traps(text)] == found

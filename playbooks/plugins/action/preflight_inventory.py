@@ -54,6 +54,9 @@ HOLDERS = {
     "Nginx": ("nginx",),
     "PgBouncer": ("pgbouncer",),
 }
+# What Ansible sets on its own, whatever an inventory says.
+MAGIC = {"ansible_facts", "group_names", "groups", "hostvars", "inventory_dir", "inventory_file", "inventory_hostname"}
+MAGIC |= {"inventory_hostname_short", "omit", "playbook_dir", "role_name", "role_path"}
 SECRET_NAME = re.compile(r"(^|_)(PASSWORD|SECRET|SECRET_KEY|TOKEN|PASSPHRASE)$")
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 Fault = preflight.Fault
@@ -68,6 +71,25 @@ def yaml_traps(text: str) -> Iterator[tuple[int, str, str, str]]:
     for document in yaml.compose_all(text.encode(), Loader=loader):
         if document is not None:
             yield from node_traps(document, "")
+
+
+def name_traps(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Yield the names in a file of group_vars or host_vars that no template can use, as line, name, why and fix."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    root = yaml.compose(text.encode(), Loader=loader)
+    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in MAGIC:
+            yield (
+                line,
+                name,
+                "is a name that Ansible itself sets, so what is written here is never read",
+                "take another name",
+            )
+        elif not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            meant = re.sub(r"\W", "_", name, flags=re.ASCII)
+            fix = f"write {meant if not meant[:1].isdigit() else f'_{meant}'}"
+            yield line, name, "is no name of a variable: letters, digits and _, beginning with a letter", fix
 
 
 def node_traps(node: yaml.Node, name: str) -> Iterator[tuple[int, str, str, str]]:
@@ -343,7 +365,8 @@ class ActionModule(Preflight):
         for path in files_of(sources):
             try:
                 text = self._loader.get_text_file_contents(str(path))
-                for line, name, why, fix in yaml_traps(text):
+                below = {"group_vars", "host_vars"} & set(path.parts)
+                for line, name, why, fix in (*yaml_traps(text), *(name_traps(text) if below else ())):
                     yield Fault(name, why, fix=fix, where=preflight.place(str(path), line))
             except (AnsibleError, yaml.YAMLError):
                 continue  # Ansible reads the file too, and says what is wrong with it
