@@ -245,6 +245,7 @@ BAD: dict[str, list[Any]] = {
     # patch, pgbouncer
     "patch_reboot_timeout": [0, 9, -1, 10**6],
     "patch_reboot_command": [["a\nb"]],
+    "patch_target": ["a;b", "$(id)", "a b"],
     "pgbouncer_port": [0, 65536],
     "pgbouncer_listen_addresses": [["*"], ["0.0.0.0"], ["::"], [], ["a b"], ["127.0.0.1", "127.0.0.1"]],
     "pgbouncer_allowed_clients": [["app1"], ["0.0.0.0/0"]],
@@ -362,7 +363,7 @@ BAD: dict[str, list[Any]] = {
     "tls_acme_directory": ["http://x/", "x", "https://"],
     "tls_acme_email": ["me", "a@b", "a b@c.d"],
     "tls_acme_ca_bundle": ["ca.pem", "/a\0"],
-    "tls_acme_dns_environment": [{"KEY": NUL}],
+    "tls_acme_dns_environment": [{"KEY": NUL}, {"A-B": "x"}],
 }
 
 # What the wiring is refused for, by playbooks/plugins/topology_options.yml.
