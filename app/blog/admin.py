@@ -29,6 +29,8 @@ class CategoryAdmin(LeanAdmin):
 
     list_display = ["name", "slug", "posts"]
     list_only = ["name", "slug"]
+    # Django forgets that of the model where rows are counted.
+    ordering = ["name"]
     search_fields = ["name"]
     prepopulated_fields = {"slug": ["name"]}
 

@@ -189,7 +189,7 @@ class Post(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
     tags = models.ManyToManyField(Tag, related_name="posts", blank=True)
-    # PostgreSQL keeps it: a search that computed it would do so for each row that it visits.
+    # Kept by a trigger (migration 0006): a search that computed it would do so for each row that it visits.
     searched = models.GeneratedField(expression=SEARCHED_TEXT, output_field=SearchVectorField(), db_persist=True)
 
     objects = PostManager()

@@ -66,10 +66,19 @@ def template_misses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         pytest.fail("\n".join(["templates asked for what is not there:", *sorted(set(misses.found))]), pytrace=False)
 
 
+# Seconds that a Redis may take to answer on a busy machine. Tests of one that does not work have the time-outs of the
+# site.
+PATIENCE = {"socket_connect_timeout": 30, "socket_timeout": 30}
+
+
 @pytest.fixture(autouse=True)
 def fresh_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test keys of its own; nothing of the Redis in use is flushed."""
-    monkeypatch.setattr(caches["default"], "key_prefix", f"test-{uuid4().hex}")
+    backend = caches["default"]
+    monkeypatch.setattr(backend, "key_prefix", f"test-{uuid4().hex}")
+    if not backend._cache._pool_options.items() >= PATIENCE.items():
+        backend._cache._pool_options.update(PATIENCE)
+        backend._cache._pools.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +87,21 @@ def no_pauses() -> None:
     pause_of.cache_clear()
 
 
+@pytest.fixture(scope="session")
+def patient_counters() -> Iterator[redis.ConnectionPool]:
+    """Return connections to the Redis of the counters."""
+    options = settings.PAGE_REDIS_OPTIONS | PATIENCE
+    pool = redis.ConnectionPool.from_url(settings.CELERY_RESULT_BACKEND, decode_responses=True, **options)
+    yield pool
+    pool.disconnect()
+
+
 @pytest.fixture(autouse=True)
-def fresh_counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh_counters(monkeypatch: pytest.MonkeyPatch, patient_counters: redis.ConnectionPool) -> Iterator[None]:
     """Give each test counters of its own."""
     key = f"test-views-{uuid4().hex}"
     monkeypatch.setattr(counters, "KEY", key)
+    monkeypatch.setattr(counters, "_pool", patient_counters)
     yield
     with redis.Redis.from_url(settings.CELERY_RESULT_BACKEND) as client:
         client.delete(key, f"{key}:batch")

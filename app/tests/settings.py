@@ -19,6 +19,8 @@ os.environ.update(
 
 from config.settings import *  # noqa: F403 -- after the environment is set, and all of them
 
+# A busy machine is no fault of the database.
+DATABASES["default"]["OPTIONS"]["connect_timeout"] = 60  # noqa: F405 -- of the settings
 # Fast instead of safe.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A queue of this run's own, so that no worker which serves the same broker takes its tasks.
