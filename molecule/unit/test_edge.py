@@ -175,6 +175,15 @@ def test_host_without_ipv6_has_no_listener_of_it(written: Written, ipv6: bool | 
     assert len([one for one in listeners if "::" in one]) == (len(listeners) // 2 if ipv6 is True else 0)
 
 
+def test_no_two_zones_of_shared_memory_have_one_name(written: Written) -> None:
+    """Nginx refuses that: TLS together with kept pages, or a limit of any name that an inventory chooses."""
+    limits = [LIMIT | {"name": name} for name in ("tls", "connections", "pages")]
+    texts = written("nginx", "13", nginx_rate_limits=limits, **TLS)
+    every = "".join(text for path, text in texts.items() if path.startswith("/etc/nginx/"))
+    zones = re.findall(r"(?:shared:|keys_zone=|_zone \S+ zone=)([^:; ]+):", every)
+    assert len(zones) == 6 and len(set(zones)) == 6
+
+
 def test_paths_are_what_nginx_compares(written: Written) -> None:
     redirects = [{"path": "/caf%C3%A9/a b", "to": "/grün 100%/%20?q=ä"}]
     health = {"nginx_health_path": "/gesund%20heit/ä?full=1", "nginx_health_port": 80}
