@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +160,20 @@ def test_strict_profile_adds_and_an_inventory_has_the_last_word(
 
 def test_profile_that_is_none_is_refused(faults_of: Callable[..., str]) -> None:
     assert "must be one of standard, strict" in faults_of(hardening_profile="paranoid")
+
+
+@pytest.mark.parametrize(("name", "code"), [("vm.swappiness", 0), ("vm.swapiness", 1)])
+def test_setting_that_the_kernel_does_not_have_is_refused(
+    variables_for: Callable[..., dict[str, Any]],
+    templar_for: Callable[..., Any],
+    tmp_path: Path,
+    name: str,
+    code: int,
+) -> None:
+    variables = variables_for(ROOT / "roles/hardening", "12", hardening_sysctl_settings={name: 1})
+    script = templar_for(variables).template(variables["__hardening_validate_sysctl"])
+    assert script.strip() in templar_for(variables).template(variables["__hardening_validate"])
+    (tmp_path / "sysctl").write_text('#!/bin/sh\n[ "$2" = vm.swappiness ]\n')
+    (tmp_path / "sysctl").chmod(0o755)
+    done = subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(tmp_path)}, check=False)
+    assert done.returncode == code
