@@ -144,7 +144,7 @@ def test_rights_and_a_store_by_the_inventory(
     pid = main_pid(host, "redis-server@cache.service")
     password = "a-password-of-the-store-and-no-other"
     wanted = {
-        "redis_cache_acl_rules": ["+keys", "&channel:*", "+subscribe"],
+        "redis_cache_acl_rules": ["+keys", "&channel:*", "+publish"],
         "redis_store_enabled": True,
         "redis_store_password": password,
     }
@@ -152,8 +152,8 @@ def test_rights_and_a_store_by_the_inventory(
     assert done.returncode == 0, done.stdout
     try:
         assert "NOPERM" not in redis_command(host, inventory, "cache", "keys", "no-such-key", user="django")
-        assert "NOPERM" not in redis_command(host, inventory, "cache", "subscribe", "channel:1", user="django")
-        assert "NOPERM" in redis_command(host, inventory, "cache", "subscribe", "other", user="django")
+        assert "NOPERM" not in redis_command(host, inventory, "cache", "publish", "channel:1", "x", user="django")
+        assert "NOPERM" in redis_command(host, inventory, "cache", "publish", "other", "x", user="django")
         assert redis_as(host, 6381, "store", password, "set", "kept", "1") == "OK"
         host.check_output("systemctl kill --signal KILL redis-server@store")
         wait_until(lambda: redis_as(host, 6381, "store", password, "get", "kept") == "1", 60, "the store lost a key")
