@@ -156,7 +156,7 @@ def test_rights_and_a_store_by_the_inventory(
         assert "NOPERM" in redis_command(host, inventory, "cache", "publish", "other", "x", user="django")
         assert redis_as(host, 6381, "store", password, "set", "kept", "1") == "OK"
         host.check_output("systemctl kill --signal KILL redis-server@store")
-        wait_until(lambda: redis_as(host, 6381, "store", password, "get", "kept") == "1", 60, "the store lost a key")
+        wait_until(lambda: redis_as(host, 6381, "store", password, "get", "kept") == "1", what="the store lost a key")
         assert "NOPERM" in redis_as(host, 6381, "store", password, "config", "get", "maxmemory-policy")
         # A right that there is not: what runs goes on as it is.
         wrong = json.dumps(wanted | {"redis_cache_acl_rules": ["+no-such-command"]})
