@@ -78,7 +78,7 @@ def refusals(role: str, variables_for: Callable[..., dict[str, Any]], fault: dic
         ({"celery_workers": [{"name": "a", "command": ["sh", "-c", "a\nb"]}]}, "one line"),
         ({"celery_workers": [{"name": "a", "command": ["x"], "settle": -1}]}, "from 0 to 600"),
         ({"celery_beat_environment": {"A-B": "c"}}, "names that a shell takes in their environment"),
-        ({"celery_beat_environment": {"A": "b\nc"}}, "values as text of one line"),
+        ({"celery_beat_environment": {"A": "b\rc"}}, "values that a process can be given"),
         ({"celery_start_timeout": 0}, "from 1 to 3600"),
     ],
 )
