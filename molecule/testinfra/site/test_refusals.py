@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import FOREIGN_PORT, START_FOREIGN, STOP_FOREIGN, Servers, recap, state_of
+from conftest import FOREIGN_PORT, PROJECT, START_FOREIGN, STOP_FOREIGN, Servers, recap, state_of
 
 testinfra_hosts = ["ansible://app"]
 pytestmark = pytest.mark.runs_on("app", first=True)
@@ -71,3 +71,22 @@ def test_all_faults_are_told_and_nothing_is_changed(
 
 def test_a_sound_inventory_passes(site_playbook: Callable) -> None:
     assert site_playbook("preflight.yml").returncode == 0
+
+
+def test_check_mode_of_small_playbooks_changes_nothing(servers: Servers, site_playbook: Callable) -> None:
+    """site.yml, deploy.yml and patch.yml are tried with --check elsewhere; these in one run, as each takes seconds."""
+    names = ("manage", "audit", "replication", "releases", "status")
+    books = [str(PROJECT / f"playbooks/{name}.yml") for name in names]
+    said = json.dumps({"nginx_maintenance": True, "command": "check"})
+    hosts = [servers.host(name) for name in servers.all]
+    before = [state_of(host) for host in hosts]
+    result = site_playbook("maintenance.yml", *books, "--check", "--diff", "--extra-vars", said)
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert [state_of(host) for host in hosts] == before
+
+
+@pytest.mark.parametrize("option", [("--tags", "nginx"), ("--start-at-task", "Deploy*")])
+def test_part_of_a_run_is_refused_before_its_first_task(option: tuple[str, str], site_playbook: Callable) -> None:
+    result = site_playbook("site.yml", *option)
+    assert result.returncode == 1 and f"{option[0]}" in result.stdout
+    assert "is refused: site.yml" in result.stdout and "PLAY" not in result.stdout
