@@ -71,7 +71,7 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
         "hosts": "first:second",
         "gather_facts": False,
         "tasks": [block],
-        "vars": {"__release_refused": said},
+        "vars": {"__release_refused": said, "release_maintenance": False},
     }
 
 

@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ansible.module_utils
@@ -179,3 +180,39 @@ def test_slot_that_was_changed_by_hand_is_not_what_was_started(tmp_path: Path, m
 )
 def test_limit_of_the_host_is_named(number: int, said: str) -> None:
     assert said in release_slots.explain(OSError(number, os.strerror(number), "/srv/shop/x"))
+
+
+def test_pause_stops_what_answers_no_visitors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers, beat and other services; one that does not run is left alone."""
+    stopped: list[str] = []
+
+    class Service:
+        """A service that is live in slot a."""
+
+        live = "a"
+
+        def __init__(self, name: str, socket: str = "", up: bool = True) -> None:
+            self.name, self.settings, self.up = name, {"socket": socket}, up
+
+        def is_up(self, _: str) -> bool:
+            """Tell whether it runs."""
+            return self.up
+
+        def unit(self, slot: str) -> str:
+            """Return the name of its unit."""
+            return f"{self.name}@{slot}"
+
+        def stop(self, slot: str) -> None:
+            """Note it."""
+            stopped.append(self.unit(slot))
+
+    releaser = release_slots.Releaser.__new__(release_slots.Releaser)
+    releaser.services = [Service("web", "/run/x.sock"), Service("celery"), Service("beat"), Service("off", up=False)]
+    releaser.module, releaser.actions = SimpleNamespace(check_mode=False), []
+    monkeypatch.setattr(release_slots, "is_wanted", lambda _: True)
+    releaser.pause()
+    assert stopped == ["celery@a", "beat@a"] and len(releaser.actions) == 2
+    stopped.clear()
+    releaser.module.check_mode = True
+    releaser.pause()
+    assert stopped == []

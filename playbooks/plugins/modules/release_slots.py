@@ -33,9 +33,9 @@ options:
       C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
       other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages. C(wait) only waits
       until slots that were told to stop have ended. C(check) asks services whether they do their work, as a switch
-      does.
+      does. C(pause) stops what answers no visitors, until a switch or take_back.
     type: str
-    choices: [switch, commit, take_back, probe, wait, check]
+    choices: [switch, commit, take_back, probe, wait, check, pause]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
@@ -191,6 +191,14 @@ class Releaser:
                 if slot != service.live:
                     service.stop(slot)
 
+    def pause(self) -> None:
+        """Stop what answers no visitors; a switch or a rollback starts it again."""
+        for service in self.services:
+            if is_wanted(service) and not service.settings["socket"] and service.is_up(service.live):
+                self.actions.append(f"stop {service.unit(service.live or '')}")
+                if not self.module.check_mode:
+                    service.stop(service.live or "")
+
     def check(self) -> None:
         """Ask services that are live whether they do their work."""
         for service in self.services if not self.module.check_mode else []:
@@ -301,7 +309,7 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["switch", "commit", "take_back", "probe", "wait", "check"],
+                "choices": ["switch", "commit", "take_back", "probe", "wait", "check", "pause"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},
