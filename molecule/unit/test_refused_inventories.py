@@ -39,14 +39,14 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "the host runs Debian 11.9; Slipway needs Debian 12 or 13",
     ),
-    "a02-taken": (
+    "taken-name": (
         {"preflight_taken": ["the account shop (user id 1000, home /home/shop)"]},
         "and not by Slipway: the account",
     ),
-    "d04-renamed": ({"preflight_site": {"application": "blog"}}, "belongs to the site of the application blog"),
-    "d04-vault": ({"preflight_site": {"vault": "1"}}, "the vault is not the one that this host was set up with"),
-    "d04-database": ({"preflight_site": {"database": "blog"}}, "the data of this site is in the database blog"),
-    "d04-group": ({"preflight_site": {"groups": ["database", "mail"]}}, "the group mail has no host any more"),
+    "site-renamed": ({"preflight_site": {"application": "blog"}}, "belongs to the site of the application blog"),
+    "site-vault": ({"preflight_site": {"vault": "1"}}, "the vault is not the one that this host was set up with"),
+    "site-database": ({"preflight_site": {"database": "blog"}}, "the data of this site is in the database blog"),
+    "site-group": ({"preflight_site": {"groups": ["database", "mail"]}}, "the group mail has no host any more"),
     "r37-clock": ({"preflight_clock_offset": 95.0, "preflight_clock_error": 0.5}, "more than 30 s apart"),
     "sound-port": ({"preflight_ports": {"80": ["nginx (pid 9)"], "5432": ["postgres (pid 8)"]}}, ""),
     "sound-clock": ({"preflight_clock_offset": 0.5, "preflight_clock_error": 0.5}, ""),
@@ -54,8 +54,8 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
 }
 # Where it is a variable that is told of, and not the host.
 OF = {
-    **{"a02-taken": "base_app_name", "d04-renamed": "django_app_name"},
-    **{"d04-vault": "vault_site_id", "d04-database": "postgresql_database"},
+    **{"taken-name": "base_app_name", "site-renamed": "django_app_name"},
+    **{"site-vault": "vault_site_id", "site-database": "postgresql_database"},
 }
 
 

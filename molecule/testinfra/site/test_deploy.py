@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from conftest import APP, Servers, Site, Visitors, changes, journal, live_unit, main_pid, wait_until
+from conftest import APP, Servers, Site, Visitors, changes, journal, live_unit, main_pid, recap, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://app"]
@@ -104,3 +104,19 @@ def test_what_was_changed_by_hand_is_put_right(
     again = site_playbook("site.yml")
     assert again.returncode == 0, again.stdout[-4000:]
     assert changes(again.stdout) == []
+
+
+def test_host_that_an_older_version_has_set_up_is_refused(host: Host, site_playbook: Callable) -> None:
+    record = "/var/lib/slipway-applied/site.json"
+    before = host.file(record).content_string
+    assert json.loads(before)["setup"] > 0
+    older = {name: value for name, value in json.loads(before).items() if name != "setup"}
+    host.check_output("printf %%s %s >%s", json.dumps(older), record)
+    try:
+        for playbook in ("deploy.yml", "rollback.yml"):
+            result = site_playbook(playbook)
+            said = " ".join(result.stdout.split())
+            assert result.returncode != 0 and "site.yml of this version of Slipway has not run on the host" in said
+            assert all(counts["changed"] == 0 for counts in recap(result.stdout).values())
+    finally:
+        host.check_output("printf %%s %s >%s", before, record)
