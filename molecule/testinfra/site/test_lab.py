@@ -29,7 +29,11 @@ def test_every_technique_can_be_measured(site: Site, figures: dict[str, dict[str
 
 
 def test_a_cached_page_asks_the_database_nothing(figures: dict[str, dict[str, dict[str, float]]]) -> None:
-    assert figures["view-cache"]["naive"]["queries"] > figures["view-cache"]["optimised"]["queries"] == 0
+    page = figures["light-view-cache"]
+    assert page["naive"]["queries"] > page["optimised"]["queries"] == 0
+    # What was counted comes from the cache; one query asks which posts are still public.
+    counted = figures["view-cache"]
+    assert counted["naive"]["queries"] > counted["optimised"]["queries"] == 1
 
 
 def test_a_visitor_measures(site: Site, manage: Callable[..., str]) -> None:
