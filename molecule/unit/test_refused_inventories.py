@@ -395,6 +395,9 @@ def test_variables_of_nobody_are_named(tmp_path: Path) -> None:
         ("groups: x\nhostvars: y\n", [(1, "groups", "take another name"), (2, "hostvars", "take another name")]),
         ("- a\n", []),
         ("", []),
+        ("common: &common {a: 1}\n<<: *common\nb: 2\n", []),
+        ("common: &common\n  my-key: 1\n<<: [*common]\n", [(2, "my-key", "write my_key")]),
+        ('"<<": 1\n', [(1, "<<", "write __")]),
     ],
 )
 def test_names_that_no_template_can_use(text: str, found: list[tuple[int, str, str]]) -> None:

@@ -113,6 +113,12 @@ WRONG: dict[str, tuple[str, dict[str, list[str]], str]] = {
     "group-is-host": ("app: {hosts: {app: }}\n", {"app": ["app"]}, "app is a group and a host"),
     "own-group-is-host": ("x: {hosts: {x: }}\n", SITE | {"x": ["x"]}, "x is a group and a host"),
     "no-groups": ("all: {hosts: {a: }}\n", {"all": ["a"]}, "no host is in one of the groups database, redis, app"),
+    "merged": (
+        "all: {vars: {w: &w {host: {a: }}}}\napp: {<<: *w}\n",
+        SITE,
+        "hosts.yml:1: the group app has the key host",
+    ),
+    "quoted": ("app: {'<<': {hosts: {a: }}}\n", SITE, "the group app has the key <<"),
     "binary": ("\0\1", {}, "no host is in one of the groups"),
 }
 
@@ -137,6 +143,9 @@ def test_shipped_inventory_has_the_structure(inventory: Path) -> None:
         "all: {children: {app: {hosts: {a: }}, worker: , edge: {vars: {x: 1}}}}\n",
         "plugin: community.general.proxmox\nurl: https://x\n",
         "app: \nworker: ~\n",
+        "app: &w {hosts: {a: }}\ndatabase: {<<: *w}\nredis: {<<: [*w, *w], vars: {x: 1}}\n",
+        "app: {hosts: &h {a: }}\nedge: {hosts: {<<: *h, b: }}\n",
+        "all: {vars: {base: &b {app: {hosts: {a: }}}}, children: {<<: *b}}\n",
     ],
 )
 def test_odd_structure_that_is_right_passes(text: str) -> None:

@@ -59,6 +59,7 @@ MAGIC = {"ansible_facts", "group_names", "groups", "hostvars", "inventory_dir", 
 MAGIC |= {"inventory_hostname_short", "omit", "playbook_dir", "role_name", "role_path"}
 SECRET_NAME = re.compile(r"(^|_)(PASSWORD|SECRET|SECRET_KEY|TOKEN|PASSPHRASE)$")
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+MERGE = "tag:yaml.org,2002:merge"
 Fault = preflight.Fault
 MISSING_FACT = re.compile(r"has no attribute|is not defined|cannot be resolved")
 # A fault, and the host that has it.
@@ -77,7 +78,10 @@ def name_traps(text: str) -> Iterator[tuple[int, str, str, str]]:
     """Yield the names in a file of group_vars or host_vars that no template can use, as line, name, why and fix."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     root = yaml.compose(text.encode(), Loader=loader)
-    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
+    if not isinstance(root, yaml.MappingNode):
+        return
+    yaml.constructor.SafeConstructor().flatten_mapping(root)  # with what merge keys (<<) bring in
+    for key, _ in root.value:
         name, line = str(key.value), key.start_mark.line + 1
         if name in MAGIC:
             yield (
@@ -100,7 +104,7 @@ def node_traps(node: yaml.Node, name: str) -> Iterator[tuple[int, str, str, str]
         for key, value in node.value:
             own = str(key.value)
             at = key.start_mark.line + 1
-            if own in lines and own != "<<":
+            if own in lines and key.tag != MERGE:
                 yield at, own, f"stands in line {lines[own]} already; YAML takes the last, and forgets the first", ""
             lines[own] = at
             if key.tag.rpartition(":")[2] == "bool":

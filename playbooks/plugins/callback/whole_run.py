@@ -38,7 +38,6 @@ INVENTORY_PAGE = "docs/operating.md#how-an-inventory-is-read"
 GROUPS = ("database", "redis", "app", "worker", "edge")
 PARTS = ("hosts", "children", "vars")
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(\[[A-Za-z0-9:]+\][A-Za-z0-9_.:-]*)*")
-TEXT = "tag:yaml.org,2002:str"
 
 
 def is_ours(path: str) -> bool:
@@ -87,6 +86,12 @@ def near(name: str, known: tuple[str, ...]) -> str:
     return "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, known, n=1, cutoff=0.75))
 
 
+def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return the keys and values of a mapping, with those that merge keys (<<) bring in."""
+    yaml.constructor.SafeConstructor().flatten_mapping(node)
+    return list(node.value)
+
+
 def structure_faults(text: str) -> Iterator[tuple[int, str]]:
     """Yield what is wrong with the structure of an inventory in YAML, as line and text."""
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -97,8 +102,8 @@ def structure_faults(text: str) -> Iterator[tuple[int, str]]:
             root.start_mark.line + 1,
             "must be a dictionary of groups, as app: {hosts: {app1: {ansible_host: 10.0.0.5}}}",
         )
-    elif "plugin" not in [key.value for key, _ in root.value]:
-        for key, value in root.value:
+    elif "plugin" not in [key.value for key, _ in entries(root)]:
+        for key, value in entries(root):
             yield from group_faults(key, value)
 
 
@@ -116,12 +121,12 @@ def group_faults(key: yaml.Node, value: yaml.Node) -> Iterator[tuple[int, str]]:
         kind = "a list" if isinstance(value, yaml.SequenceNode) else "text"
         yield line, f"the group {name} is {kind}, must be a dictionary; write {name}: {{hosts: {{app1: null}}}}"
         return
-    for part, below in value.value:
+    for part, below in entries(value):
         own, at = str(part.value), part.start_mark.line + 1
         if own not in PARTS:
             yield at, f"the group {name} has the key {own}; known are {', '.join(PARTS)}{near(own, PARTS)}"
         elif isinstance(below, yaml.MappingNode):
-            for item, more in below.value:
+            for item, more in entries(below):
                 if own == "hosts" and not HOST.fullmatch(str(item.value)):
                     yield (
                         item.start_mark.line + 1,
