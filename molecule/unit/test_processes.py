@@ -244,3 +244,30 @@ def test_a_service_that_does_not_tell_when_it_is_ready_is_watched(
     files = written(processes_services=[{"name": "listener", "command": ["run"]} | own])
     settings = json.loads(files["/etc/slipway/services/listener/service.json"])
     assert (settings["settle"], settings["ends"]) == (seconds, ends)
+    assert_restart_limit(files["/etc/slipway/services/listener/unit"], limited=not ends)
+
+
+def assert_restart_limit(unit: str, limited: bool) -> None:
+    """Assert that a unit may be started any number of times, or at most 20 times in longer than they take."""
+    (interval,) = map(int, setting(unit, "StartLimitIntervalSec"))
+    bursts = setting(unit, "StartLimitBurst")
+    assert (interval > 20 and bursts == ["20"]) if limited else (interval == 0 and not bursts)
+
+
+@pytest.mark.parametrize(
+    ("worker", "limited"),
+    [
+        ({"name": "own", "command": ["run"], "settle": 0}, False),
+        ({"name": "own", "command": ["run"]}, True),
+        ({"name": "own", "settle": 0}, True),
+    ],
+    ids=str,
+)
+def test_worker_that_ends_by_intention_has_no_restart_limit(
+    variables_for: Callable[..., dict[str, Any]], worker: dict[str, Any], limited: bool
+) -> None:
+    role = ROOT / "roles/celery"
+    variables = variables_for(role, "13", celery_workers=[worker], celery_beat=False)
+    (use,) = [use for use in USES if use.role == role]
+    files = {file.path: file.text for file in render(use, variables)}
+    assert_restart_limit(files["/etc/slipway/services/celery-own/unit"], limited)
