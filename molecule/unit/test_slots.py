@@ -34,6 +34,10 @@ class Systemd:
         """Return the state."""
         return self.state
 
+    def is_up(self, _: str) -> bool:
+        """Tell whether the unit runs or is on its way there."""
+        return self.state["ActiveState"] in slots.UP
+
     def value(self, _: str, __: str) -> str:
         """Return the time limit."""
         return "1min 30s"
@@ -141,11 +145,58 @@ def test_service_that_systemd_is_to_try_again_is_not_stopped() -> None:
         ({}, True),
         ({"ActiveState": "activating", "SubState": "start"}, True),
         ({"ActiveState": "activating", "SubState": "auto-restart"}, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart-queued"}, False),
         ({"ActiveState": "failed"}, False),
     ],
 )
 def test_service_that_waits_to_be_started_again_has_not_started(state: dict[str, str], started: bool) -> None:
     assert service(Systemd([], **state)).has_started("a") == started
+
+
+RESTART_PENDING = [
+    {"ActiveState": "activating", "SubState": "auto-restart"},
+    {"ActiveState": "activating", "SubState": "auto-restart-queued"},
+]
+
+
+def live_service(folder: Path, systemd: Systemd, ends: bool) -> Any:
+    """Return a service whose slot a is live with what is wanted."""
+    (folder / "a").mkdir(parents=True)
+    (folder / "live").symlink_to("a")
+    made = service(systemd, ends=ends)
+    made.source, made.folder = str(folder), str(folder)
+    (folder / "a/digest").write_text(made.wanted("/release"))
+    return made
+
+
+@pytest.mark.parametrize("state", RESTART_PENDING, ids=lambda state: state["SubState"])
+@pytest.mark.parametrize("ends", [True, False])
+def test_command_that_ends_by_intention_is_current_between_two_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool, state: dict[str, str]
+) -> None:
+    """A run without a change leaves it alone, and a check of the services accepts it."""
+    monkeypatch.setattr(slots.Service, "wanted", lambda *_: "digest")
+    systemd = Systemd([], **state)
+    made = live_service(tmp_path / "web", systemd, ends)
+    assert made.is_current("/release") == ends
+    monkeypatch.setattr(made, "enable", lambda: None)
+    made.switch("/release")
+    assert (("start", UNIT) in systemd.calls) == (not ends)
+    releaser = release_slots.Releaser.__new__(release_slots.Releaser)
+    releaser.services, releaser.module = [made], SimpleNamespace(check_mode=False)
+    if ends:
+        releaser.check()
+    else:
+        with pytest.raises(slots.SlotError, match="does not run"):
+            releaser.check()
+
+
+def test_command_that_ends_by_intention_is_not_current_once_it_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots.Service, "wanted", lambda *_: "digest")
+    made = live_service(tmp_path / "web", Systemd([], ActiveState="failed", SubState="failed"), ends=True)
+    assert not made.is_current("/release")
 
 
 def test_slot_that_was_changed_by_hand_is_not_what_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

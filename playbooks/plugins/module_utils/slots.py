@@ -24,7 +24,15 @@ from typing import Any
 from ansible.module_utils.app_command import AppCommand
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_store import point
-from ansible.module_utils.systemd_unit import UNIT_FOLDERS, UP, Systemd, files_digest, unit_files, write_atomically
+from ansible.module_utils.systemd_unit import (
+    UNIT_FOLDERS,
+    UP,
+    Systemd,
+    files_digest,
+    is_restart_pending,
+    unit_files,
+    write_atomically,
+)
 
 SLOTS = ("a", "b")
 CANARY = "canary"
@@ -142,11 +150,14 @@ class Service:
         return bool(slot) and self.systemd.is_up(self.unit(str(slot)))
 
     def has_started(self, slot: str | None) -> bool:
-        """Tell whether a slot runs or starts; one that has died and waits for systemd to start it again does not."""
-        if not slot:
-            return False
+        """Tell whether a slot runs or starts.
+
+        One that has died and waits for systemd to start it again does not, unless its command ends by intention.
+        """
+        if not slot or self.settings["ends"]:
+            return self.is_up(slot)
         state = self.systemd.show(self.unit(slot))
-        return state["ActiveState"] in UP and state["SubState"] != "auto-restart"
+        return state["ActiveState"] in UP and not is_restart_pending(state)
 
     def bound_files(self) -> list[str]:
         """Return the configuration files of which each slot has a copy in their place."""
@@ -236,7 +247,7 @@ class Service:
     def stays_up(self, slot: str, since: float = 0) -> None:
         """Raise SlotError if a slot has ended, or was started again by systemd, since it was started."""
         state = self.systemd.show(self.unit(slot))
-        if state["ActiveState"] not in UP or state["SubState"] == "auto-restart" or state["NRestarts"] != "0":
+        if state["ActiveState"] not in UP or is_restart_pending(state) or state["NRestarts"] != "0":
             raise self.error(slot, "did not stay up", since)
 
     def error(self, slot: str, what: str, since: float = 0, said: str = "") -> SlotError:

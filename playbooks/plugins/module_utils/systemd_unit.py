@@ -71,6 +71,14 @@ def write_atomically(path: str, content: bytes, mode: int = 0o644, group: int = 
     os.replace(temporary, path)
 
 
+def is_restart_pending(state: Mapping[str, str]) -> bool:
+    """Tell whether a unit with these properties has died and systemd will start it again.
+
+    Its SubState is auto-restart, and from systemd 254 on auto-restart-queued once the job to start it is queued.
+    """
+    return state.get("SubState", "").startswith("auto-restart")
+
+
 class Systemd:
     """systemctl and journalctl by the module's own runner; errors end the module with the unit's journal."""
 
@@ -97,7 +105,7 @@ class Systemd:
     def runs(self, unit: str) -> bool:
         """Tell whether `unit` is active or has done its work; false while systemd waits to start it again."""
         state = self.show(unit)
-        return state["ActiveState"] != "failed" and state.get("SubState") != "auto-restart"
+        return state["ActiveState"] != "failed" and not is_restart_pending(state)
 
     def try_run(self, *arguments: str) -> tuple[bool, str]:
         """Run systemctl with `arguments`; return whether it succeeded, and the first line of what it said."""

@@ -25,7 +25,7 @@ from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.release_store import read_marker, releases_in_use
 from ansible.module_utils.site_units import is_of_site
 from ansible.module_utils.slots import Service, SlotError, all_services
-from ansible.module_utils.systemd_unit import UP
+from ansible.module_utils.systemd_unit import UP, is_restart_pending
 from ansible.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
@@ -107,7 +107,7 @@ class Host:
         for block in said.strip().split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             # A job of a timer is activating for as long as it works.
-            job = unit.get("Type") == "oneshot" and unit["SubState"] != "auto-restart"
+            job = unit.get("Type") == "oneshot" and not is_restart_pending(unit)
             found[unit["Id"]] = {
                 "state": "active" if job and unit["ActiveState"] == "activating" else unit["ActiveState"],
                 "restarts": int(unit.get("NRestarts") or 0),
