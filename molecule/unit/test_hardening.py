@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +179,14 @@ def test_setting_that_the_kernel_does_not_have_is_refused(
     (tmp_path / "sysctl").chmod(0o755)
     done = subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(tmp_path)}, check=False)
     assert done.returncode == code
+
+
+def test_control_node_learns_all_host_keys_before_one_is_dropped() -> None:
+    """As a control node that knows a host by its ECDSA key alone would be locked out."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "ansible.cfg")
+    arguments = shlex.split(settings["ssh_connection"]["ssh_extra_args"])
+    # What the inventory or ~/.ssh/config sets would switch it off.
+    own = ["-o", "UserKnownHostsFile=~/site/known_hosts", "-o", "VerifyHostKeyDNS=yes"]
+    said = subprocess.run(["ssh", "-G", *arguments, *own, "host"], capture_output=True, text=True, check=True).stdout
+    assert re.search("^updatehostkeys (true|yes)$", said, re.MULTILINE)
