@@ -69,6 +69,19 @@ def refusals(role: str, variables_for: Callable[..., dict[str, Any]], fault: dic
             for option in (
                 *("--pool=gevent", "-c8", "-c", "--concurrency", "-B", "--beat", "-n", "--hostname=x", "--uid", "-Q"),
                 *("--detach", "--pidfile=/x", "--logfile", "-lINFO", "--app=x", "--max-tasks-per-child=1"),
+                *(
+                    "-Qother",
+                    "-Q=other",
+                    "-Pgevent",
+                    "-Amysite",
+                    "-nx",
+                    "-bredis://other",
+                    "-Bx",
+                    "-Dx",
+                    "-f/x",
+                    "-s/x",
+                ),
+                *("-EB", "-EQother", "-EEPgevent", "-s", "--schedule-filename=/x"),
             )
         ),
         ({"celery_workers": [{"name": "a", "options": ["a\nb"]}]}, "one line"),
@@ -86,7 +99,22 @@ def test_celery_refuses(variables_for: Callable[..., dict[str, Any]], fault: dic
     assert message in refusals("celery", variables_for, fault)
 
 
-@pytest.mark.parametrize("option", ["-E", "-O", "fair", "-Ofair", "--max-memory-per-child", "--autoscale=4,1", "-X"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "-E",
+        "-O",
+        "fair",
+        "-Ofair",
+        "-EOfair",
+        "-X",
+        "-Xbulk",
+        "-Imysite.tasks",
+        "-S/x",
+        "--max-memory-per-child",
+        "--autoscale=4,1",
+    ],
+)
 def test_celery_takes(variables_for: Callable[..., dict[str, Any]], option: str) -> None:
     assert not refusals("celery", variables_for, {"celery_workers": [{"name": "a", "options": [option]}]})
 
