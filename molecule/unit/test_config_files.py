@@ -255,6 +255,7 @@ def test_folder_of_a_service_is_made_and_given_to_it(
     assert host_module.make_own(fake(), str(path), "app")
     assert path.stat().st_mode & 0o777 == 0o750 and path.parent.stat().st_mode & 0o777 == 0o755
     assert given == [(str(path), 4711, 4712)]
+    assert host_module.make_own(fake(), f"{tmp_path}/data/app/", "app") and (tmp_path / "data/app").is_dir()
 
 
 @pytest.mark.parametrize(("owner", "changes"), [(0, True), (4711, False), (33, False)])
@@ -292,3 +293,63 @@ def test_file_server_that_trusts_no_root_is_told_of(
     monkeypatch.setattr(host_module.os, "chown", refuse)
     with pytest.raises(RuntimeError, match=r"(?s)may not give .* the group www-data .*docs/scaling.md"):
         host_module.hand_down_group(fake(), {"path": str(tmp_path), "group": "www-data"})
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("below", ["", "/deep/app"])
+def test_link_to_nothing_is_named(tmp_path: Path, host_module: Any, check: bool, below: str) -> None:
+    link = tmp_path / "data"
+    link.symlink_to("/nonexistent/volume")
+    with pytest.raises(RuntimeError, match=rf"{link} is a link to /nonexistent/volume, which does not exist"):
+        host_module.make_own(fake(check), f"{link}{below}", "app")
+    with pytest.raises(RuntimeError, match=rf"{link} is a link to /nonexistent/volume, which does not exist"):
+        host_module.make_directory(fake(check), f"{link}{below}", 0o755)
+
+
+def test_link_to_a_directory_is_followed(tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module.os, "chown", lambda *_: None)
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "data").symlink_to("volume")
+    assert host_module.make_own(fake(), str(tmp_path / "data/app"), "app") and (tmp_path / "volume/app").is_dir()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_file_server_that_gives_no_directory_away_is_told_of(
+    tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    """A directory that was created for the user and is not the user's is removed: the next run would accept it."""
+
+    def refuse(path: str, *_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(host_module.os, "chown", refuse)
+    monkeypatch.setattr(host_module.os, "stat", lambda path: SimpleNamespace(st_uid=0))
+    path = tmp_path / "uploads" if missing else tmp_path
+    with pytest.raises(RuntimeError, match=rf"may not give {path} to app \(4711:4712\): .*docs/scaling.md"):
+        host_module.make_own(fake(), str(path), "app")
+    assert path.exists() != missing
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/srv/x"), "may not create /srv/x, .*docs/scaling.md"),
+        (OSError(30, "Read-only file system", "/srv/x"), "cannot be created: /srv/x: Read-only file system"),
+    ],
+    ids=["no trust", "read-only"],
+)
+def test_directory_that_cannot_be_created_is_named(
+    tmp_path: Path, host_module: Any, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(host_module.os, "mkdir", refuse)
+    with pytest.raises(RuntimeError, match=message):
+        host_module.make_own(fake(), str(tmp_path / "uploads"), "app")
+
+
+def test_file_in_place_of_a_parent_is_named(tmp_path: Path, host_module: Any) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError, match=rf"cannot be created: {tmp_path}/file"):
+        host_module.make_own(fake(), str(tmp_path / "file/app"), "app")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import glob
 import grp
 import os
+import pathlib
 import pwd
 import re
 import shutil
@@ -91,6 +92,34 @@ def hand_down_group(module: AnsibleModule, folder: dict[str, Any]) -> None:
         )
 
 
+def dangling_link(path: str) -> str:
+    """Return the first part of a path that is a link to nothing, empty where none is."""
+    place = pathlib.Path(path)
+    parts = map(str, (*reversed(place.parents), place))
+    return next((part for part in parts if os.path.islink(part) and not os.path.lexists(os.path.realpath(part))), "")
+
+
+def make_directory(module: AnsibleModule, path: str, mode: int) -> None:
+    """Make a missing directory, with parents of mode 0755; in a dry run, only tell whether a link prevents that."""
+    if link := dangling_link(path):
+        module.fail_json(
+            msg=f"{path} cannot be created: {link} is a link to {os.readlink(link)}, which does not exist. Create that "
+            "directory, or mount what it is on; or remove the link"
+        )
+    if module.check_mode:
+        return
+    try:
+        os.makedirs(os.path.dirname(path.rstrip("/")), mode=0o755, exist_ok=True)
+        os.mkdir(path, mode=mode)
+    except PermissionError as error:
+        module.fail_json(
+            msg=f"root of this host may not create {error.filename}, as on a file server that trusts no root. Create "
+            "it on the file server, in the directory that it shares (docs/scaling.md, one folder for all)"
+        )
+    except OSError as error:
+        module.fail_json(msg=f"{path} cannot be created: {error.filename}: {error.strerror}")
+
+
 def make_own(module: AnsibleModule, path: str, user: str, adopt: bool = True) -> bool:
     """Make a folder that a service writes to, its user's own; return whether that was a change.
 
@@ -99,12 +128,22 @@ def make_own(module: AnsibleModule, path: str, user: str, adopt: bool = True) ->
     missing = not os.path.exists(path)
     if not missing and (not adopt or os.stat(path).st_uid != 0):
         return False
+    if missing:
+        make_directory(module, path, 0o750)
     if not module.check_mode:
-        if missing:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            os.mkdir(path, mode=0o750)
         entry = pwd.getpwnam(user)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
+        try:
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        except OSError as error:
+            if missing:
+                # The next run would take it for one that somebody has made for the user.
+                os.rmdir(path)
+            ids = f"{entry.pw_uid}:{entry.pw_gid}"
+            module.fail_json(
+                msg=f"root of this host may not give {path} to {user} ({ids}): {error.strerror}, as on a file server "
+                f"that trusts no root. Do it on the file server: create the directory that is {path} here, and "
+                f"chown {ids} it (docs/scaling.md, one folder for all)"
+            )
     return True
 
 
@@ -223,8 +262,8 @@ def main() -> None:
     written: dict[str, bytes | None] = {}
     for folder in module.params["folders"]:
         missing = not os.path.isdir(folder["path"])
-        if missing and not module.check_mode:
-            os.makedirs(folder["path"], mode=0o755)
+        if missing:
+            make_directory(module, folder["path"], 0o755)
         if folder.get("hand_down_group") and not module.check_mode:
             status = os.stat(folder["path"])
             if not status.st_mode & stat.S_ISGID or status.st_gid != grp.getgrnam(folder["group"]).gr_gid:
