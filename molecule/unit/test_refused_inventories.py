@@ -373,16 +373,39 @@ def test_playbook_without_preflight_is_held_to_the_record(
 
 
 def test_variables_of_nobody_are_named(tmp_path: Path) -> None:
-    for name in ("group_vars/all/a.yml", "group_vars/workers.yml", "group_vars/app/a.yml", "host_vars/app1.yml"):
+    for name in ("group_vars/all/a.yml", "group_vars/workers.yml", "group_vars/worker/a.yml", "host_vars/app2.yml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "host_vars/app01").mkdir()
     (tmp_path / "group_vars/README.md").touch()
-    faults = list(inventory_plugin.unread_faults([str(tmp_path)], ["all", "app", "worker"], ["app1"]))
+    faults = list(inventory_plugin.unread_faults([str(tmp_path)], ["all", "app", "worker"], ["app1", "app2"]))
     assert [(fault.variable, fault.fix) for fault in faults] == [
         ("group_vars/workers.yml", "did you mean worker?"),
         ("host_vars/app01", "did you mean app1?"),
     ]
+
+
+def test_variables_of_somebody_else_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a second inventory in the directory, of a host that is away for a while, or for example."""
+    warned: list[str] = []
+    monkeypatch.setattr(inventory_plugin.Display, "warning", lambda _, text: warned.append(text))
+    texts = {
+        "prod.yml": "app: {hosts: {app1: , app3: }}\n",
+        "staging.yml": "app: {hosts: {stage: }}\napps: {hosts: {stage: }}\n",
+        "old.ini": "[workers]\n#workr ansible_host=10.0.0.1\n",
+    }
+    names = ("group_vars/apps.yml", "group_vars/workers.yml", "group_vars/all.example.yml", "group_vars/eu/a.yml")
+    names += ("host_vars/stage.yml", "host_vars/app2/a.yml", "host_vars/workr.yml", "host_vars/app1.yml")
+    names += ("host_vars/app1x.yml",)
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    source = str(tmp_path / "prod.yml")
+    assert not list(inventory_plugin.unread_faults([source], ["all", "app", "worker"], ["app1", "app3", "worker"]))
+    assert len(warned) == len(names) - 1, warned  # all but that of app1
+    assert all("so nothing in it is read" in text for text in warned)
 
 
 @pytest.mark.parametrize(

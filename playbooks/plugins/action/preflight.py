@@ -185,9 +185,9 @@ def suggest_type(value: Any, kind: str, name: str = "") -> str:
     return ""
 
 
-def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant."""
-    return "".join(f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1))
+def suggest_name(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Say which known name was probably meant: the nearest whose likeness, from 0 to 1, is at least the cutoff."""
+    return "".join(f"did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1, cutoff=cutoff))
 
 
 def place(path: str, line: int) -> str:

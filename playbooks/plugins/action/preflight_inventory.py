@@ -218,17 +218,47 @@ def machine_faults(facts: Mapping[str, Mapping[str, Any]], told: set[str]) -> Fo
             yield name, Fault("ansible_host", why, fix="name it once, in all groups that it shall be in")
 
 
+def misspelt(name: str, known: Iterable[str]) -> str:
+    """Return the question whether another name was meant; nothing for one that only has another number, as app2."""
+    shape, numbers = re.sub(r"\d+", "0", name), list(map(int, re.findall(r"[0-9]+", name)))
+    siblings = {one for one in known if re.sub(r"\d+", "0", one) == shape}
+    others = [one for one in siblings if list(map(int, re.findall(r"[0-9]+", one))) != numbers]
+    return preflight.suggest_name(name, set(known) - set(others), cutoff=0.8)
+
+
+def is_in_inventory(name: str, folder: Path) -> bool:
+    """Tell whether a file of hosts in a directory has a name as a group or host, be it in a comment."""
+    word = re.escape(name)
+    pattern = rf"""(?m)(^[\s#]*|[{{,]\s*)["']?{word}["']?(?=\s*:|\s*$|\s+\w+=)|\[{word}[:\]]"""
+    files = [path for path in folder.iterdir() if path.suffix in ("", ".yml", ".yaml", ".json", ".ini")]
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file())
+    return any(re.search(pattern, text) for text in texts)
+
+
 def unread_faults(sources: list[str], groups: Iterable[str], hosts: Iterable[str]) -> Iterator[Any]:
-    """Yield the files below group_vars and host_vars that are of no group and no host, and so are read for nobody."""
+    """Yield the files below group_vars and host_vars whose name is probably a misspelt one of a group or a host.
+
+    Others that no group or host of the inventory reads are warned of: they are of another inventory in the directory,
+    of a host that is removed or commented out, or an example.
+    """
     for kind, known in (("group_vars", {*groups, "all", "ungrouped"}), ("host_vars", {*hosts, "localhost"})):
         for folder in {folder_of(source) / kind for source in sources if os.path.exists(source)}:
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-                name = path.name if path.is_dir() else path.stem
-                if (path.is_dir() or path.suffix in (".yml", ".yaml", ".json")) and name not in known:
-                    what = kind.removesuffix("_vars")
-                    fix = preflight.suggest_name(name, known) or f"known are: {', '.join(sorted(known))}"[:300]
-                    why = f"is of no {what} of the inventory, so nothing in it is read"
+            paths = sorted(folder.iterdir()) if folder.is_dir() else []
+            names = {
+                path: path.name if path.is_dir() else path.stem
+                for path in paths
+                if path.is_dir() or path.suffix in (".yml", ".yaml", ".json")
+            }
+            for path, name in names.items():
+                if name in known:
+                    continue
+                why = f"is of no {kind.removesuffix('_vars')} of the inventory, so nothing in it is read"
+                # Hosts have names like each other's: one with a file of its own does not lack another.
+                fix = misspelt(name, known - set(names.values()) if kind == "host_vars" else known)
+                if fix and not is_in_inventory(name, folder.parent):
                     yield Fault(f"{kind}/{path.name}", why, fix=fix, where=preflight.place(str(path), 1))
+                else:
+                    Display().warning(f"{preflight.place(str(path), 1)}: {why}")
 
 
 def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
