@@ -212,6 +212,44 @@ def test_site_is_imports_with_preflight_first() -> None:
     assert all(imported)
 
 
+def roles_of(content: Any) -> Iterator[tuple[str, str]]:
+    """Yield the roles that plays or tasks run with their entries, in order; "report" is the list of faults."""
+    if isinstance(content, list):
+        for item in content:
+            yield from roles_of(item)
+        return
+    if "preflight_report" in content:
+        yield "preflight", "report"
+    for role in content.get("roles", []):
+        yield role["role"], "main"
+    if role := content.get("ansible.builtin.import_role", content.get("ansible.builtin.include_role")):
+        yield role["name"], role.get("tasks_from", "main")
+    file = content.get("ansible.builtin.import_tasks", content.get("ansible.builtin.include_tasks"))
+    if file:
+        path = ROOT / "playbooks/tasks" / Path(file).name
+        yield from roles_of(load_yaml(path) if path.exists() else [])
+    for part in ("pre_tasks", "tasks", "block", "rescue", "always"):
+        yield from roles_of(content.get(part, []))
+
+
+def test_what_needs_a_host_that_is_set_up_validates_that_beforehand() -> None:
+    """Units of the application and users of the services stand on what base and the services' roles put on a host."""
+    needs = {("release", "main"), ("redis", "users"), ("postgresql", "users"), ("postgresql", "promote")}
+    imported = {play.get("ansible.builtin.import_playbook") for path in PLAYBOOKS for play in load_yaml(path)}
+    checked = set()
+    for path in PLAYBOOKS:
+        order = list(roles_of(flat(path)))
+        if path.parent.name != "playbooks" or path.name in imported - {"site.yml"} or not needs & set(order):
+            continue
+        before = order[: min(order.index(entry) for entry in needs & set(order))]
+        if ("base", "main") not in before:
+            assert ("base", "preflight_setup") in before[: before.index(("preflight", "report"))], path.name
+            checked.add(path.name)
+    assert {"deploy.yml", "rollback.yml", "rotate.yml", "promote.yml"} <= checked
+    (play,) = load_yaml(ROOT / "playbooks/preflight_setup.yml")
+    assert play["hosts"] == "database:redis:app:worker:edge"
+
+
 def test_no_play_is_a_layer_of_configuration() -> None:
     """Play vars outrank an inventory, and role parameters everything."""
     for path, play in PLAYS:

@@ -204,6 +204,23 @@ def test_plain_secret_of_a_second_inventory_is_told(tmp_path: Path, run_playbook
     )
 
 
+@pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml", "rotate.yml", "promote.yml"])
+def test_host_that_site_yml_of_this_version_has_not_set_up_is_refused(
+    tmp_path: Path, run_playbook: Run, playbook: str
+) -> None:
+    write_inventory(tmp_path, {"one": {}})
+    older = {"preflight_site": {"application": "shop"}}
+    plays = [
+        {"hosts": "one", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": older | {"cacheable": True}}]},
+        {"ansible.builtin.import_playbook": str(ROOT / "playbooks" / playbook)},
+    ]
+    (tmp_path / "run.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
+    done = run_playbook("-i", "wrong", "run.yml", "-e", "promote=one", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0 and "site.yml of this version of Slipway has not run on the host" in said, said
+    assert not re.search("changed=[1-9]", said)
+
+
 def test_limit_that_leaves_out_hosts_of_a_release_is_refused(tmp_path: Path, run_playbook: Run) -> None:
     site = {"topology_site": "all"}
     write_inventory(tmp_path, {"one": site, "two": site})

@@ -10,6 +10,9 @@ In a role's tasks/preflight.yml:
           fail_msg: "must be a port from 1 to 65535"   # may be a template
           fix: "leave it out to have 5432"             # optional
 
+`part: NAME` marks checks beside those of tasks/preflight.yml, which some playbooks run in addition: the options are not
+validated again, and the faults of both are listed.
+
 It runs once for all hosts of the play, changes nothing, opens no connection and does not fail: the faults are kept in
 the fact __preflight_faults, and preflight_report refuses them all at once. Ansible's own validation is not enough for
 that. It converts ("80" is a port, "a,b" a list), lets blank values and misspelt names pass, and stops at the
@@ -494,8 +497,10 @@ def reserved_key(key: Any, bounds: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def keep(variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fault]]) -> dict[str, Any]:
-    """Return the fact that keeps faults of hosts, in place of those that the same role had before.
+def keep(
+    variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fault]], part: str = ""
+) -> dict[str, Any]:
+    """Return the fact that keeps faults of hosts, in place of those that the same part of the same role had before.
 
     The name of this run's temporary folder tells its faults from those of an earlier run, which a persistent cache of
     facts would bring back.
@@ -504,9 +509,9 @@ def keep(variables: Mapping[str, Any], role: str, faults: Iterable[tuple[str, Fa
     others = [
         fault
         for fault in variables.get("ansible_facts", {}).get(FACT, [])
-        if fault["run"] == run and fault["role"] != role
+        if fault["run"] == run and (fault["role"], fault.get("part", "")) != (role, part)
     ]
-    found = [{"run": run, "host": host, "role": role, **asdict(fault)} for host, fault in faults]
+    found = [{"run": run, "host": host, "role": role, "part": part, **asdict(fault)} for host, fault in faults]
     return {"ansible_facts": {FACT: others + found}}
 
 
@@ -959,10 +964,11 @@ class ActionModule(ActionBase):
         _, arguments = self.validate_argument_spec(
             argument_spec={
                 "role": {"type": "str", "required": True},
+                "part": {"type": "str", "default": ""},
                 "checks": {"type": "list", "elements": "raw", "default": []},
             }
         )
-        role = arguments["role"]
+        role, part = arguments["role"], arguments["part"]
         path = self.find_role(role)
         options = read_options(path, self._loader)
         roles = [folder.name for folder in path.parent.iterdir() if folder.is_dir()]
@@ -972,11 +978,12 @@ class ActionModule(ActionBase):
         for host in variables["ansible_play_hosts"]:
             own = hosts.variables(host, path)
             inspector = Inspector(role, roles, options, own, Templar(self._loader, dict(own)), outcomes)
-            inspector.inspect_options()
-            inspector.inspect_names()
+            if not part:
+                inspector.inspect_options()
+                inspector.inspect_names()
             inspector.inspect_checks(arguments["checks"])
             faults += [(host, fault) for fault in inspector.faults]
-        return result | {"changed": False, "faults": len(faults)} | keep(variables, role, faults)
+        return result | {"changed": False, "faults": len(faults)} | keep(variables, role, faults, part)
 
     def find_role(self, role: str) -> Path:
         """Return the folder of a role: beside the one that this task is in, or on Ansible's path."""
