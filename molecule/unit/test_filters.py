@@ -284,11 +284,22 @@ def test_what_is_no_size_is_refused(size: str) -> None:
         urls.size_bytes(size)
 
 
-def test_paths_below_a_place_are_found() -> None:
-    paths = ["/static/site.css", "/caf%C3%A9/x", "/", "/old", "/older", "/statics"]
-    assert urls.paths_below(paths, ["/static/", "/café/", "/old"]) == [
-        "/static/site.css (below /static/)", "/caf%C3%A9/x (below /café/)", "/old",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("/static/", ["/static/site.css (below /static/)"]),
+        ("/café/", ["/caf%C3%A9/x (below /café/)"]),
+        ("/old", ["/old?a=1", "/older (below /old)"]),
+        ("= /old", ["/old?a=1"]),
+        ("= /", ["/"]),
+        ("= /static/", []),
+        ("= /caf%C3%A9/x", ["/caf%C3%A9/x"]),
+        ("= /café/x", ["/caf%C3%A9/x"]),
+    ],
+)
+def test_paths_that_a_location_takes_are_found(place: str, found: list[str]) -> None:
+    paths = ["/static/site.css", "/caf%C3%A9/x", "/", "/old?a=1", "/older"]
+    assert urls.paths_below(paths, [place]) == found
 
 
 def test_address_has_brackets_before_a_port_once() -> None:

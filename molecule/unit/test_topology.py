@@ -18,6 +18,7 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from conftest import ROLES, ROOT, defaults_of, facts, load_plugin
 
+urls = load_plugin("playbooks/plugins/filter/urls.py")
 TOPOLOGY = ROOT / "inventories/single/group_vars/all/topology.yml"
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """
@@ -434,6 +435,15 @@ def test_edges_of_the_site_are_believed_and_nobody_else(resolve_in: Callable[...
     resolve = resolve_in(MANY, ADDRESSES)
     assert resolve("app1", "gunicorn_forwarded_allow_ips") == ["127.0.0.1", "::1", "10.0.0.6"]
     assert resolve("app2", "gunicorn_forwarded_allow_ips") == ["127.0.0.1", "::1", "10.0.0.3", "10.0.0.6"]
+
+
+def test_redirect_takes_its_own_path_alone(resolve_in: Callable[..., Resolve]) -> None:
+    redirects = [{"path": "/", "to": "/en/"}, {"path": "/shop/", "to": "/store/"}]
+    resolve = resolve_in(MANY, ADDRESSES, nginx_redirects=redirects, nginx_denied_locations=["/internal", "~ [.]bak$"])
+    asked = ["/healthz", "/shop/cart/", "/", "/shop/", "/static/x.css", "/internal/x"]
+    assert urls.paths_below(asked, resolve("app1", "release_edge_paths")) == [
+        "/", "/shop/", "/static/x.css (below /static/)", "/internal/x (below /internal)",
+    ]  # fmt: skip
 
 
 def test_wildcard_is_no_main_name(resolve_in: Callable[..., Resolve]) -> None:

@@ -36,16 +36,16 @@ def url_path(text: str) -> str:
 
 
 def paths_below(paths: Iterable[str], places: Iterable[str]) -> list[str]:
-    """Return the paths that lie at or below one of the places, each with it.
+    """Return the paths that one of the places takes, each with the place.
 
-    Nothing lies below a place without a slash at its end.
+    A place is as Nginx takes it after `location`: a prefix, as `/static/`, or one exact path, as `= /old/`.
     """
-    known = [url_path(place) for place in places]
+    known = [(place.startswith("= "), url_path(place.removeprefix("= "))) for place in places]
     found = []
     for path in paths:
         asked = url_path(path)
-        for place in known:
-            if asked == place or (place.endswith("/") and asked.startswith(place)):
+        for exact, place in known:
+            if asked == place or (not exact and asked.startswith(place)):
                 found.append(f"{path} (below {place})" if asked != place else str(path))
                 break
     return found
