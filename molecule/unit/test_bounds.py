@@ -58,6 +58,26 @@ def test_every_option_has_bounds(role: Path) -> None:
     assert not missing, "\n".join(["", *missing])
 
 
+def test_every_kind_is_used() -> None:
+    bounds = [ROOT / "playbooks/plugins/topology_options.yml", preflight.KINDS, *ROOT.glob("roles/*/meta/bounds.yml")]
+    text = "\n".join(Path(path).read_text(encoding="utf-8") for path in bounds)
+    used = set(re.findall(r": ([a-z_]+)", text))
+    assert not load_yaml(preflight.KINDS).keys() - used
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        *((name, True) for name in ("ExecStart", "ExecStartPre", "ExecStopPost", "ExecReload", "ExecReloadPost")),
+        *((name, True) for name in ("ExecCondition", "ExecSearchPath")),
+        *((name, False) for name in ("ExecPaths", "NoExecPaths")),
+    ],
+)
+def test_settings_of_the_sandbox_are_free(name: str, taken: bool) -> None:
+    bounds = preflight.resolve_bounds("unit_settings", load_yaml(preflight.KINDS))
+    assert bool(preflight.reserved_key(name, bounds)) is taken
+
+
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_a_range_says_why(role: Path) -> None:
     for path, spec in every(options_of(role)):
@@ -117,6 +137,26 @@ def test_bad_value_is_refused_by_the_name_of_its_variable(
 @pytest.mark.parametrize("name", GOOD)
 def test_odd_value_that_is_right_passes(name: str, variables_for: Callable[..., dict[str, Any]]) -> None:
     refused = [(value, faults) for value in GOOD[name] if (faults := faults_of(name, value, variables_for))]
+    assert not refused
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_value_at_the_end_of_a_range_lets_others_follow_from_it(
+    role: Path, variables_for: Callable[..., dict[str, Any]]
+) -> None:
+    """An option that is left out must not be refused for the value of the one that it is derived from."""
+    options = options_of(role)
+    refused = []
+    for name, spec in options.items():
+        ends = {"min", "max"} & (spec.get("bounds") or {}).keys()
+        for value in [spec["bounds"][end] for end in sorted(ends)] + GOOD.get(name, []):
+            variables = variables_for(role, "12", **{name: trusted(value)})
+            for other, told in options.items():
+                if other == name or not re.search(rf"\b{name}\b", str(told.get("default"))):
+                    continue
+                derived = Templar(DataLoader(), variables).template(variables[other])
+                if fault := preflight.judge_bounds(derived, told.get("bounds") or {}):
+                    refused.append((name, value, other, derived, fault))
     assert not refused
 
 
