@@ -115,7 +115,6 @@ def written(variables_for: Callable[..., dict[str, Any]]) -> Written:
         ("nginx_media_policies", {"PDF": "frame-ancestors 'self'"}, "must be for types"),
         ("nginx_media_policies", {"video/mp4": 'a "b"'}, "must have values without"),
         ("nginx_own_headers", {"content-security-policy": "x"}, "differs from file to file"),
-        ("nginx_own_headers", {"Referrer-Policy": "x"}, "nginx_security_headers has already"),
         ("nginx_own_headers", {"Permissions-Policy": "a\\b"}, "must have values without"),
         ("nginx_redirects", [{"path": '/a"b/', "to": "/"}], "must have paths"),
     ],
@@ -164,6 +163,22 @@ def test_nginx_gives_a_request_longer_than_gunicorn_does(written: Written) -> No
     texts = written("nginx", "12", nginx_upstream_timeout=120)
     assert "proxy_read_timeout 125s;" in texts["/etc/nginx/snippets/slipway-site.conf"]
     assert "QUIT/125" in texts["/etc/systemd/system/nginx.service.d/slipway.conf"]
+
+
+@pytest.mark.parametrize("name", ["Permissions-Policy", "permissions-policy"])
+def test_header_of_every_answer_is_sent_once(
+    written: Written, variables_for: Callable[..., dict[str, Any]], name: str
+) -> None:
+    """As nginx_security_headers of an inventory that was copied when it had what nginx_own_headers has now."""
+    headers = {"nginx_security_headers": {name: "camera=()", "Referrer-Policy": "same-origin"}}
+    assert not inspect_role(ROLE, variables_for(ROLE, "12", **headers))
+    own = {"nginx_own_headers": {"Permissions-Policy": "usb=()", "X-Own": "1"}}
+    texts = written("nginx", "12", **headers, **own)
+    snippets = [texts[f"/etc/nginx/snippets/slipway-{file}-headers.conf"] for file in ("security", "own")]
+    added = [header.lower() for header in re.findall(r"(?m)^add_header (\S+)", "".join(snippets))]
+    assert sorted(added) == ["permissions-policy", "referrer-policy", "x-frame-options", "x-own"]
+    maps = texts["/etc/nginx/conf.d/slipway-http.conf"]
+    assert 'camera=()"' in maps and "$slipway_own_x_own" in maps and "$slipway_own_permissions_policy" not in maps
 
 
 @pytest.mark.parametrize("ipv6", [True, False, "false"])
@@ -215,6 +230,15 @@ def test_what_only_a_proxy_may_say_is_not_passed_on(written: Written) -> None:
     assert values["x-forwarded-host"] == "$slipway_said_x_forwarded_host"
     assert {values[name] for name in ("forwarded", "x-forwarded-port", "remote-user", "x-origin-secret")} == {'""'}
     assert values["x-real-ip"] == values["x-forwarded-for"] == "$remote_addr"
+
+
+def test_gunicorn_is_given_addresses_and_no_networks(written: Written) -> None:
+    """Gunicorn 23 takes addresses alone in this setting, and ends at start with a network."""
+    allowed = ["127.0.0.1", "::1", "10.0.0.0/24", "fd00::/64", "10.0.0.6/32"]
+    space: dict[str, Any] = {}
+    exec(written("gunicorn", "12", gunicorn_forwarded_allow_ips=allowed)[CONFIGURATION], space)
+    assert space["forwarded_allow_ips"] == "127.0.0.1,::1"
+    assert [space["is_nginx"](peer) for peer in ("10.0.0.9", "fd00::9", "10.0.1.1", "::1")] == [True, True, False, True]
 
 
 class Worker(SimpleNamespace):
