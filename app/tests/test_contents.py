@@ -69,18 +69,23 @@ def canonical(page: str) -> list[str]:
 def test_a_page_names_its_own_address(client: Client, post: Post, name: str) -> None:
     path = address(name, post)
     for asked in (path, f"{path}?utm_source=letter&x=1"):
-        assert canonical(page_texts(client, asked)) == [f"http://testserver{path}"]
+        assert canonical(page_texts(client, asked)) == [f"https://slipway.example{path}"]
+
+
+def test_without_a_site_url_the_host_that_was_asked_for_is_named(client: Client, settings: Any) -> None:
+    settings.SITE_URL = ""
+    assert canonical(page_texts(client, "/accounts/login/")) == ["http://testserver/accounts/login/"]
 
 
 @pytest.mark.parametrize("path", ["/accounts/login/", "/accounts/register/", "/lab/", "/lab/fields/"])
 def test_other_pages_do_so_too(client: Client, path: str) -> None:
-    assert canonical(page_texts(client, f"{path}?next=/")) == [f"http://testserver{path}"]
+    assert canonical(page_texts(client, f"{path}?next=/")) == [f"https://slipway.example{path}"]
 
 
 def test_parameters_that_make_a_page_another_one_are_kept(client: Client) -> None:
     make_post()
     page = page_texts(client, "/search/?x=1&before=9999999999999999_1&q=length&q=a+boat")
-    assert canonical(page) == ["http://testserver/search/?q=a+boat&amp;before=9999999999999999_1"]
+    assert canonical(page) == ["https://slipway.example/search/?q=a+boat&amp;before=9999999999999999_1"]
 
 
 def test_what_is_not_there_has_no_address(client: Client) -> None:

@@ -187,7 +187,7 @@ def test_a_comment_needs_a_token_against_forgery() -> None:
 def test_a_post_has_one_address(client: Client) -> None:
     post = make_post()
     page = page_texts(client, f"{post.get_absolute_url()}?utm_source=letter")
-    assert f'<link rel="canonical" href="http://testserver{post.get_absolute_url()}">' in page
+    assert f'<link rel="canonical" href="https://slipway.example{post.get_absolute_url()}">' in page
     assert f'<meta property="og:title" content="{post.title}">' in page
 
 
