@@ -783,14 +783,17 @@ class Answer:
     """A command that writes a plan and ends well."""
 
     plan: dict[str, Any] | None = None
+    last: Any = None
+    timed_out = False
 
-    def __init__(self, **_: Any) -> None:
-        pass
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        type(self).last = self
 
     def run(self) -> Any:
         """Write the plan."""
         text = f"{MARKER}{json.dumps(self.plan)}\n" if self.plan is not None else "Traceback"
-        return SimpleNamespace(output=text)
+        return SimpleNamespace(output=text, timed_out=self.timed_out)
 
 
 def judged(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any] | None, **allowed: bool) -> Any:
@@ -817,6 +820,16 @@ def test_release_that_would_be_refused_is_not_built_to_its_end(
     assert judged(tmp_path, monkeypatch, found, **{kind: True}).plan[kind]
     # It does not pass the check either, which says why.
     assert judged(tmp_path, monkeypatch, None).plan is None
+
+
+def test_question_of_migrations_has_the_limits_of_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = judged(tmp_path, monkeypatch, {})
+    options = Answer.last.options
+    assert options["nice"] == made.module.params["nice"]
+    assert 1 <= options["timeout"] <= made.module.params["timeout"]
+    monkeypatch.setattr(Answer, "timed_out", True)
+    with pytest.raises(build.BuildError, match="(?s)time limit of 60 s.*ask the release for its migrations"):
+        judged(tmp_path, monkeypatch, None)
 
 
 @pytest.mark.parametrize(

@@ -179,18 +179,26 @@ class Build:
             raise BuildError(hint + self.mask(Result(argv, process.returncode, output, "", 0).explain(step)))
         return output
 
-    def run(self, step: str, command: list[str], timeout: int = 0, **options: Any) -> Result:
-        """Run a command of the application."""
-        left = max(int(self.deadline - time.monotonic()), 1)
-        words = AppCommand(
+    def time_left(self) -> int:
+        """Return the seconds that are left of the build's time limit, at least one."""
+        return max(int(self.deadline - time.monotonic()), 1)
+
+    def start(self, command: list[str], timeout: int = 0, **options: Any) -> Result:
+        """Run a command of the application with the build's niceness and time limit, and return how it ended."""
+        left = self.time_left()
+        return AppCommand(
             app=self.app,
             release=self.release,
             command=command,
             nice=self.module.params["nice"],
             timeout=min(timeout or left, left),
             **options,
-        )
-        result = words.run()
+        ).run()
+
+    def run(self, step: str, command: list[str], timeout: int = 0, **options: Any) -> Result:
+        """Run a command of the application; one that fails ends the build."""
+        left = self.time_left()
+        result = self.start(command, timeout, **options)
         if result.timed_out and (not timeout or timeout > left):
             raise BuildError(self.explain_timeout(step, command, result.output))
         if not result.succeeded:
@@ -322,7 +330,10 @@ class Build:
         applies = settings["apply"]
         question = {"ask": "plan", "command": settings["command"], "serving": serving and applies, "applies": applies}
         words = [*self.settings["manage"], *shell_words(question)]
-        self.plan = find_answer(AppCommand(app=self.app, release=self.release, command=words).run().output)
+        result = self.start(words)
+        if result.timed_out:
+            raise BuildError(self.explain_timeout("ask the release for its migrations", self.settings["manage"], ""))
+        self.plan = find_answer(result.output)
         # A release that cannot be asked does not pass the check either, which says why.
         if self.plan is None:
             return
