@@ -20,6 +20,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
 from django.db.models import F
+from django.db.utils import ConnectionHandler
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = PROJECT / "playbooks/plugins/module_utils/migration_plan.py"
@@ -319,6 +320,18 @@ REMOVAL = 'migrations.RemoveField("product", "summary")'
 @pytest.mark.django_db
 def test_nothing_is_pending_in_a_database_that_is_up_to_date() -> None:
     assert script.plan(["migrate", "--noinput"], serving=True) == {
+        **{"pending": [], "destructive": [], "warnings": [], "limits": {}},
+        **{"unknown": [], "conflicts": []},
+    }
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["migrate_all"], []])
+@pytest.mark.parametrize("applies", [True, False])
+def test_project_without_a_database_or_a_command_has_no_plan(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], applies: bool
+) -> None:
+    monkeypatch.setattr("django.db.connections", ConnectionHandler({}))
+    assert script.plan(command, serving=True, applies=applies) == {
         **{"pending": [], "destructive": [], "warnings": [], "limits": {}},
         **{"unknown": [], "conflicts": []},
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
+from conftest import ROOT, load_plugin, load_yaml
 
 # On a host they lie together.
 ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
@@ -407,3 +407,58 @@ def test_release_that_cannot_be_asked_ends_the_run(tmp_path: Path, monkeypatch: 
     unit = FakeUnit()
     result = run(migration(tmp_path, monkeypatch, unit, None))
     assert result["failed"] and "no answer" in result["msg"] and not unit.started
+
+
+def test_release_that_cannot_be_asked_is_warned_of_where_nothing_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = FakeUnit()
+    made = migration(tmp_path, monkeypatch, unit, None, apply=False)
+    assert run(made) == {"changed": False, "pending": [], "applied": []}
+    (said,) = made.module.warnings
+    assert "`python manage.py shell`" in said and "not compared" in said and "no answer" in said
+    assert not unit.started
+
+
+def test_release_without_a_command_that_migrates_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = migration(tmp_path, monkeypatch, FakeUnit(), apply=False, command=[])
+    assert run(made) == {"changed": False, "pending": [], "applied": []}
+    assert not made.module.warnings
+
+
+@pytest.mark.parametrize("marker", ['{"manage": ["python", "old/manage.py"]}', "{}", None])
+def test_release_is_asked_in_the_way_that_it_was_built_for(tmp_path: Path, marker: str | None) -> None:
+    for folder in ("venv/bin", "project"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "venv/bin/python").touch(mode=0o755)
+    if marker is not None:
+        (tmp_path / ".complete").write_text(marker)
+    words = module.Migration(FakeModule(tmp_path)).app_command(["check"]).command
+    script = "old/manage.py" if marker and "old" in marker else "manage.py"
+    assert words[-3:] == [str(tmp_path / "venv/bin/python"), script, "check"]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_rollback_compares_the_release_that_was_selected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    select = load_plugin("playbooks/plugins/modules/release_select.py")
+    for name in ("wanted", "other"):
+        (tmp_path / "releases" / name / "static").mkdir(parents=True)
+        (tmp_path / "releases" / name / ".complete").touch()
+    (tmp_path / "candidate").symlink_to("releases/other")
+
+    def fake_module(**_: Any) -> FakeModule:
+        made = FakeModule(tmp_path, application=f"..{tmp_path}", name="wanted")
+        made.check_mode = check_mode
+        return made
+
+    monkeypatch.setattr(select, "AnsibleModule", fake_module)
+    with pytest.raises(Ended) as ended:
+        select.main()
+    (task,) = load_yaml(ROOT / "roles/django_app/tasks/compare.yml")
+    fact = re.fullmatch(r"\{\{ ansible_facts\['(\w+)'\] \}\}", task["release_migrate"]["release"])
+    assert fact
+    folder = Path(ended.value.args[0]["ansible_facts"][fact[1]])
+    assert folder.resolve() == (tmp_path / "releases/wanted").resolve()
+    assert (tmp_path / "candidate").resolve().name == ("other" if check_mode else "wanted")

@@ -545,9 +545,14 @@ def plan(command: list[str], serving: bool, applies: bool = True) -> dict[str, A
         **{"pending": [], "destructive": [], "warnings": [], "limits": {}},
         **{"unknown": [], "conflicts": []},
     }
+    if not command:
+        return answer
     options = options_of(command)
     for alias in aliases_of(options):
         connection = connections[alias]
+        # A project without a database has no schema.
+        if connection.settings_dict["ENGINE"] == "django.db.backends.dummy":
+            continue
         executor = MigrationExecutor(connection)
         steps = executor.migration_plan(targets_of(executor.loader, options))
         answer["pending"] += [

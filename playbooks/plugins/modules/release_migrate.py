@@ -47,9 +47,13 @@ options:
         served yet; then nothing can be broken, and all is applied.
     type: path
     required: true
-  manage: {description: The words that management commands begin with., type: list, elements: str, required: true}
+  manage:
+    description: The words that management commands begin with, for a release whose marker names none.
+    type: list
+    elements: str
+    required: true
   command:
-    description: The management command that migrates.
+    description: The management command that migrates; without one the release is not asked.
     type: list
     elements: str
     default: [migrate, --noinput]
@@ -59,7 +63,9 @@ options:
   timeout: {description: Seconds that one attempt may take in all., type: int, default: 14400}
   destructive: {description: Whether to apply what breaks the release that serves., type: bool, default: false}
   apply:
-    description: Whether to apply migrations; otherwise code and schema are only compared.
+    description:
+      - Whether to apply migrations; otherwise code and schema are only compared, and a release that cannot be asked
+        gives a warning.
     type: bool
     default: true
   conflicts: {description: Whether a release that does not fit the schema is allowed., type: bool, default: false}
@@ -73,6 +79,9 @@ warnings: {description: What the operator should know of them., type: list, retu
 """
 
 SHOWN_LINES = 15
+NO_PLAN: dict[str, Any] = {
+    **{"pending": [], "destructive": [], "warnings": [], "limits": {}, "unknown": [], "conflicts": []}
+}
 BACK_OFF = 2  # seconds before the second attempt, doubled for each further one
 # libpq takes the last word on a setting, so what app.env says of others stays in force. Settings that Django passes in
 # OPTIONS take the place of all of it; then the plan finds other limits in force and a warning says so.
@@ -213,6 +222,9 @@ class Migration:
         self.module = module
         self.app: str = module.params["app"]
         self.command: list[str] = module.params["command"]
+        # An older release is asked in the way that it was built for.
+        marker = read_marker(module.params["release"]) or {}
+        self.manage: list[str] = marker.get("manage") or module.params["manage"]
         self.unit = Unit(module, f"{self.app}-migrate.service")
         self.pending: list[dict[str, Any]] = []
         self.applied: list[str] = []
@@ -220,7 +232,7 @@ class Migration:
     def app_command(self, words: Sequence[str], timeout: int = 0) -> AppCommand:
         """Return a management command that runs with the limits of migrations."""
         limits = " ".join(f"-c {name}={self.module.params[name]}s" for name in ("lock_timeout", "statement_timeout"))
-        release, manage = self.module.params["release"], self.module.params["manage"]
+        release, manage = self.module.params["release"], self.manage
         try:
             program = AppCommand(app=self.app, release=release, command=manage).find_program()
         except FileNotFoundError as error:
@@ -234,13 +246,21 @@ class Migration:
         return find_answer(output), output
 
     def plan(self) -> dict[str, Any]:
-        """Return the plan, or end the module."""
+        """Return the plan. Without an answer there is none: the module ends, or warns where it applies nothing."""
         serving = os.path.exists(os.path.join(self.module.params["folder"], "current"))
         applies = self.module.params["apply"]
+        if not self.command:
+            return dict(NO_PLAN)
         plan, output = self.ask(ask="plan", command=self.command, serving=serving and applies, applies=applies)
         if plan is None:
             said = "\n".join(last_lines(output, SHOWN_LINES)) or "(it wrote nothing)"
-            shell = " ".join([*self.module.params["manage"], "shell"])
+            shell = " ".join([*self.manage, "shell"])
+            if not applies:
+                self.module.warn(
+                    f"The release could not be asked for its migrations, by `{shell}`, so it was not compared with the"
+                    f" schema of the database. Its last lines:\n{said}"
+                )
+                return dict(NO_PLAN)
             self.module.fail_json(
                 msg=f"The release could not be asked for its migrations, by `{shell}`."
                 f" Nothing was applied; the release that serves goes on. Its last lines:\n{said}"

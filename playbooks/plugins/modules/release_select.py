@@ -11,7 +11,9 @@ from ansible.module_utils.release_store import LockedError, deploy_lock, is_comp
 DOCUMENTATION = r"""
 module: release_select
 short_description: Make a release that is on the host the candidate
-description: Refuses one that is not there or not complete.
+description:
+  - Refuses one that is not there or not complete.
+  - Its folder is the fact C(release_selected), in check mode too, where the link C(candidate) stays as it is.
 options:
   application: {description: The application., type: str, required: true}
   name:
@@ -54,7 +56,7 @@ def main() -> None:
                 point(candidate, release)
         except LockedError as error:
             module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, release=name)
+    module.exit_json(changed=changed, release=name, ansible_facts={"release_selected": release})
 
 
 if __name__ == "__main__":
