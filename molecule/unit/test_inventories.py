@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, SECRETS, defaults_of, facts
+from conftest import ROOT, SECRETS, defaults_of, facts, load_yaml
 
 GROUPS = {"database", "redis", "app", "worker", "edge"}
 
@@ -168,3 +168,15 @@ def test_inventory_of_many_hosts_can_be_copied_alone(
     said = " ".join(refused.stdout.split())
     assert "1. django_app_media (role django_app, on " in said and " 2. " not in said, refused.stdout
     assert "on one of app1, app2, worker1, worker2, edge1, edge2 and be missing on the others" in said
+
+
+def test_visitors_of_the_asynchronous_application_wait_longer_than_its_views() -> None:
+    """A busy worker makes a page late, and neither an error of the view nor one of Nginx."""
+    views = (ROOT / "molecule/apps/asgi/mysite/views.py").read_text(encoding="utf-8")
+    conftest = (ROOT / "molecule/apps/tests/conftest.py").read_text(encoding="utf-8")
+    (view,) = map(int, re.findall(r"^RESULT_TIMEOUT = (\d+)$", views, re.MULTILINE))
+    (client,) = map(int, re.findall(r"^PATIENCE = (\d+)$", conftest, re.MULTILINE))
+    proxy = load_yaml(ROOT / "inventories/apps/group_vars/site_asgi/variables.yml")["nginx_proxy_timeout"]
+    assert 120 <= view < proxy < client
+    assert set(re.findall(r"get\)\(timeout=(\w+)\)", views)) == {"RESULT_TIMEOUT"}
+    assert len(re.findall(r"requests\.(?:get|post)\(self\.url.*timeout=PATIENCE", conftest)) == 2

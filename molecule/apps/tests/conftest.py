@@ -52,11 +52,11 @@ class Site:
 
     def get(self, path: str, **options: object) -> requests.Response:
         """Ask for a page, on a connection of its own."""
-        return requests.get(self.url + path, timeout=15, **options)
+        return requests.get(self.url + path, timeout=PATIENCE, **options)
 
     def post(self, path: str, **options: object) -> requests.Response:
         """Send something."""
-        return requests.post(self.url + path, timeout=15, **options)
+        return requests.post(self.url + path, timeout=PATIENCE, **options)
 
     def websocket(self, path: str) -> WebSocket:
         """Open a WebSocket; what the server says of it is its `status`."""

@@ -14,6 +14,9 @@ from django.templatetags.static import static
 from mysite import celery, files
 from mysite.models import Note
 
+# Seconds for a task to be done; Nginx and the tests wait longer.
+RESULT_TIMEOUT = 120
+
 
 async def index(request: HttpRequest) -> HttpResponse:
     """Return a page that names a static file."""
@@ -36,7 +39,7 @@ async def keep(request: HttpRequest) -> JsonResponse:
     """Write what is posted to files, here and by a worker, and return their paths."""
     text = request.body.decode()
     result = await sync_to_async(celery.keep.apply_async)([text], queue="quick")
-    files_of_both = await sync_to_async(files.keep)(text) + await sync_to_async(result.get)(timeout=10)
+    files_of_both = await sync_to_async(files.keep)(text) + await sync_to_async(result.get)(timeout=RESULT_TIMEOUT)
     return JsonResponse({"files": files_of_both})
 
 
@@ -78,4 +81,4 @@ async def told(request: HttpRequest) -> JsonResponse:
 async def worker(request: HttpRequest, queue: str) -> JsonResponse:
     """Return the name of the worker that takes tasks from `queue`."""
     result = await sync_to_async(celery.where.apply_async)(queue=queue)
-    return JsonResponse({"worker": await sync_to_async(result.get)(timeout=10)})
+    return JsonResponse({"worker": await sync_to_async(result.get)(timeout=RESULT_TIMEOUT)})
