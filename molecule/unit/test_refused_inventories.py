@@ -389,6 +389,29 @@ def test_playbook_without_preflight_is_held_to_the_record(
     assert bool(result.get("failed")) is bool(said) and said in result.get("faults", "")
 
 
+@pytest.mark.parametrize(
+    ("recorded", "variables", "refused"),
+    [
+        ("", {}, True),
+        ("", {"base_site_change": True}, True),
+        (json.dumps(SITE), {}, False),
+        ("", {"base_site": {}}, False),
+        # site.yml has validated the host and prepares it, or would, with --check.
+        ("", {"ansible_facts": {"preflight_site": {}}}, False),
+    ],
+)
+def test_playbook_that_needs_the_site_is_refused_on_a_bare_host(
+    monkeypatch: pytest.MonkeyPatch, recorded: str, variables: dict[str, Any], refused: bool
+) -> None:
+    guard = load_plugin("playbooks/plugins/action/site_guard.py")
+    monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": recorded})
+    own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
+    result = run_action(guard, variables=own, set_up=True)
+    assert bool(result.get("failed")) is refused
+    assert ("run playbooks/site.yml" in result.get("faults", "")) is refused
+    assert not run_action(guard, variables=own).get("failed")
+
+
 def test_variables_of_nobody_are_named(tmp_path: Path) -> None:
     for name in ("group_vars/all/a.yml", "group_vars/workers.yml", "group_vars/worker/a.yml", "host_vars/app2.yml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

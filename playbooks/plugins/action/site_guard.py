@@ -1,6 +1,7 @@
 """Refuse another site than the one that is recorded on the host, in a playbook that runs without preflight.
 
     site_guard:
+      set_up: true  # refuse a host that site.yml has not set up, too
 
 Where preflight has run before, it has compared them, and nothing is asked. Otherwise one command reads the record.
 """
@@ -27,7 +28,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return nothing, or fail with all that is another."""
         result = super().run(tmp, task_vars) | {"changed": False}
-        self.validate_argument_spec(argument_spec={})
+        _, arguments = self.validate_argument_spec(argument_spec={"set_up": {"type": "bool", "default": False}})
         variables = task_vars or {}
         if "preflight_site" in variables.get("ansible_facts", {}):
             return result
@@ -36,13 +37,18 @@ class ActionModule(ActionBase):
             for name, default in (("base_site", {}), ("base_groups", []), ("base_site_change", False))
         )
         said = self._low_level_execute_command(f"test ! -e {RECORD} || cat {RECORD}")["stdout"].strip()
-        if not said or not wanted or change is True:
+        if not wanted:
             return result
-        try:
-            record = json.loads(said)
-        except ValueError as error:
-            record = {"error": f"{RECORD} cannot be read: {error}"}
-        faults = list(inventory.site_faults(record, wanted, groups))
+        faults = []
+        if not said and arguments["set_up"]:
+            why = f"{RECORD} is missing: site.yml has not set up this host"
+            faults = [inventory.Fault("", why, fix="run playbooks/site.yml, which runs this playbook as well")]
+        elif said and change is not True:
+            try:
+                record = json.loads(said)
+            except ValueError as error:
+                record = {"error": f"{RECORD} cannot be read: {error}"}
+            faults = list(inventory.site_faults(record, wanted, groups))
         if not faults:
             return result
         lines = [f"{fault.variable or 'the host'}: {fault.why}. What to do: {fault.fix}" for fault in faults]
