@@ -87,8 +87,31 @@ def test_restarts_and_results_are_told(monkeypatch: pytest.MonkeyPatch, shown: d
     host = state.Host(SimpleNamespace(params={"application": "shop"}))
     monkeypatch.setattr(host, "units", lambda: {"shop-web@a.service": shown["active"]})
     monkeypatch.setattr(host, "_run", lambda *_: SHOWN.format(restarts=7, **shown))
+    monkeypatch.setattr(state, "all_services", lambda *_: [])
     found = host.starts()["shop-web@a.service"]
     assert (found["state"], found["restarts"], found["result"]) == (told, 7, shown["result"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "result", "told"),
+    [
+        (True, "success", ("active", 0)),
+        # Its command fails, which no intention is.
+        (True, "exit-code", ("activating", 7)),
+        (False, "success", ("activating", 7)),
+    ],
+)
+def test_restarts_of_a_command_that_ends_by_intention_are_no_problem(
+    monkeypatch: pytest.MonkeyPatch, ends: bool, result: str, told: tuple[str, int]
+) -> None:
+    host = state.Host(SimpleNamespace(params={"application": "shop"}))
+    monkeypatch.setattr(host, "units", lambda: {"shop-web@a.service": "activating"})
+    shown = {"kind": "exec", "active": "activating", "sub": "auto-restart", "result": result}
+    monkeypatch.setattr(host, "_run", lambda *_: SHOWN.format(restarts=7, **shown))
+    service = SimpleNamespace(settings={"ends": ends}, unit=lambda slot: f"shop-web@{slot}.service")
+    monkeypatch.setattr(state, "all_services", lambda *_: [service])
+    found = host.starts()["shop-web@a.service"]
+    assert (found["state"], found["restarts"]) == told
 
 
 @pytest.mark.parametrize(

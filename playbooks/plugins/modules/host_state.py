@@ -24,7 +24,7 @@ from ansible.module_utils.probe import Server, fault_of
 from ansible.module_utils.redis_cli import redis_cli
 from ansible.module_utils.release_store import read_marker, releases_in_use
 from ansible.module_utils.site_units import is_of_site
-from ansible.module_utils.slots import Service, SlotError, all_services
+from ansible.module_utils.slots import SLOTS, Service, SlotError, all_services
 from ansible.module_utils.systemd_unit import UP, is_restart_pending
 from ansible.module_utils.threads import allow_threads
 
@@ -95,7 +95,8 @@ class Host:
     def starts(self) -> dict[str, dict[str, Any]]:
         """How often systemd has restarted each unit of the site, how it last ended, and since when it is as it is.
 
-        A unit that starts again and again is up for a moment each time.
+        A unit that starts again and again is up for a moment each time. Of a service whose command ends by intention,
+        starts after a success are not counted, and it is active between two of them.
         """
         names = sorted(self.units())
         if not names:
@@ -103,14 +104,17 @@ class Host:
         wanted = "Id,Type,ActiveState,SubState,Result,NRestarts,StateChangeTimestampMonotonic"
         said = self._run("systemctl", "show", f"--property={wanted}", "--", *names)
         now = time.clock_gettime(time.CLOCK_MONOTONIC)
+        services = [service for service in all_services(self._application, self._module) if service.settings["ends"]]
+        ending = {service.unit(slot) for service in services for slot in SLOTS}
         found = {}
         for block in said.strip().split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             # A job of a timer is activating for as long as it works.
             job = unit.get("Type") == "oneshot" and not is_restart_pending(unit)
+            intended = unit["Id"] in ending and unit.get("Result") == "success"
             found[unit["Id"]] = {
-                "state": "active" if job and unit["ActiveState"] == "activating" else unit["ActiveState"],
-                "restarts": int(unit.get("NRestarts") or 0),
+                "state": "active" if (job or intended) and unit["ActiveState"] == "activating" else unit["ActiveState"],
+                "restarts": 0 if intended else int(unit.get("NRestarts") or 0),
                 "result": unit.get("Result", ""),
                 "seconds": max(0, int(now - int(unit["StateChangeTimestampMonotonic"] or 0) / 1e6)),
             }
