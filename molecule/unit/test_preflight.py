@@ -637,3 +637,17 @@ def test_host_that_is_no_debian_is_refused(variables_for: Callable[..., dict[str
     ubuntu = {"distribution": "Ubuntu", "distribution_version": "24.04", "distribution_major_version": "24"}
     role = ROOT / "roles/base"
     assert "Ubuntu 24.04" in str(inspect_role(role, variables_for(role, "12", ansible_facts=facts("12") | ubuntu)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (["x @ git+https://u:s3cret@h/x.git"], '["x @ git+https://***@h/x.git"]'),
+        ("https://s3cret@h/x", '"https://***@h/x"'),
+        ("git+ssh://git:s3cret@h/x", '"git+ssh://***@h/x"'),
+        ("git+ssh://git@h/x", '"git+ssh://git@h/x"'),
+        ("https://h/x@v1", '"https://h/x@v1"'),
+    ],
+)
+def test_credentials_in_the_url_of_a_value_are_not_shown(value: Any, shown: str) -> None:
+    assert preflight.show(value, secret=False) == shown

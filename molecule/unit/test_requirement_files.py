@@ -90,6 +90,48 @@ def test_credentials_in_a_git_url_are_refused(user: str) -> None:
         assert "django_app_build_credentials" in why and user not in why
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://deploy:s3cr:et@files.example.com/x.whl", "https://***@files.example.com/x.whl"),
+        ("https://s3cret@files.example.com/x-1.tar.gz#sha256=0", "https://***@files.example.com/x-1.tar.gz#sha256=0"),
+        ("HTTP://deploy:s3cret@files.example.com:8080/x.whl", "HTTP://***@files.example.com:8080/x.whl"),
+        ("git+https://deploy:s3@cret@git.example.com/x.git@v1", "git+https://***@git.example.com/x.git@v1"),
+        ("git+https://${s3cret}@git.example.com/x.git", "git+https://***@git.example.com/x.git"),
+        ("git+ssh://git:s3cret@git.example.com/x.git", "git+ssh://***@git.example.com/x.git"),
+        ("ssh://git:s3cret@git.example.com/x.git", "ssh://***@git.example.com/x.git"),
+        ("hg+http://s3cret@hg.example.com/x", "hg+http://***@hg.example.com/x"),
+        ("svn+https://deploy:s3cret@svn.example.com/x", "svn+https://***@svn.example.com/x"),
+        ("ftp://deploy:s3cret@files.example.com/x.zip", "ftp://***@files.example.com/x.zip"),
+    ],
+)
+def test_credentials_in_any_url_are_refused_and_never_shown(url: str, shown: str) -> None:
+    for line in (url, f"x @ {url}", f"-e {url}", f"--editable={url}", f"-r {url}", f"--constraint {url}"):
+        found = read({"r.txt": f"{HASHED}{line}\n"}, "r.txt")
+        ((variable, why),) = found.faults
+        assert variable == "requirements" and shown in why, line
+        (unlocked,) = found.unlocked
+        assert shown in unlocked, line
+        assert not [word for word in ("s3", "3cr", "deploy") if word in why.partition("which")[0] + unlocked], line
+    found = read({}, packages=[f"x @ {url}"])
+    assert found.unlocked == [f"x @ {shown}"] and [variable for variable, _ in found.faults] == ["python_packages"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git+ssh://git@git.example.com/x.git@v1",
+        "ssh://git@git.example.com:2222/x.git",
+        "git+https://git.example.com/x.git@v1#egg=x",
+        "https://files.example.com/@scope/x.whl?by=a@b",
+        "git+https://git.example.com:8443/x.git@main",
+    ],
+)
+def test_url_without_credentials_is_shown_as_it_is(url: str) -> None:
+    found = read({"r.txt": f"x @ {url}\n"}, "r.txt")
+    assert found.unlocked == [f"x @ {url} (r.txt)"] and not found.faults
+
+
 def test_credentials_in_other_places_are_refused_too() -> None:
     address = "https://oauth2:secret@git.example.com/x.git"
     texts = (

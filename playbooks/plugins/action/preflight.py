@@ -69,6 +69,8 @@ KNOWN_WORDS = (
     "password|passwd|pass|passphrase|secret|secrets|token|key|value|string|default|example|sample|dummy|"
     "placeholder|insecure|unsafe|test|testing|demo|admin|root|user|django|postgres|postgresql|redis|letmein"
 )
+# What stands before the host in a URL; by ssh a user alone is no secret.
+URL_CREDENTIALS = re.compile(r"://[^/\s?#'\"]*:[^/\s?#'\"]+@|(?<!ssh)://[^/\s?#'\"]+@", re.IGNORECASE)
 PARSER = Environment(autoescape=True)
 # What may read any variable.
 READS_ANY = re.compile(r"\b(lookup|query|q)\s*\(\s*['\"](ansible\.builtin\.)?(vars|varnames|template)\b|\bvars\b")
@@ -141,10 +143,10 @@ def describe(value: Any) -> str:
 
 
 def show(value: Any, secret: bool) -> str:
-    """Write a value on one line, or of a secret only its length."""
+    """Write a value on one line without the credentials in its URLs, or of a secret only its length."""
     if secret:
         return f"{len(value)} characters, not shown" if isinstance(value, str) else "not shown"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = URL_CREDENTIALS.sub("://***@", json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:79] + "…"
 
 

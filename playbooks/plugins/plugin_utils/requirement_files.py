@@ -29,7 +29,12 @@ OPTIONS = {"r": "requirement", "c": "constraint", "e": "editable"}
 COMMENT = re.compile(r"(^|\s+)#.*$")
 HASH = re.compile(r"\s--hash[=\s]")
 ARCHIVE = re.compile(r"\.(whl|zip|tar\.(gz|bz2|xz)|tgz)$")
-CREDENTIALS = re.compile(r"\b(git\+https?://)[^/@\s]+@", re.IGNORECASE)
+# What stands before the host in a URL. By ssh a user alone is no secret: the key is.
+CREDENTIALS = re.compile(
+    r"\b((?:[a-z][a-z0-9+.-]*\+)?ssh://)[^/\s?#:'\"]*:[^/\s?#'\"]+@"
+    r"|\b((?!(?:[a-z][a-z0-9+.-]*\+)?ssh:)[a-z][a-z0-9+.-]*://)[^/\s?#'\"]+@",
+    re.IGNORECASE,
+)
 PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 # Tools that take the version of a project from git.
 SCM_TOOL = re.compile(
@@ -104,6 +109,11 @@ def logical_lines(text: str) -> list[str]:
     return [line for line in (COMMENT.sub("", line).strip() for line in lines) if line]
 
 
+def mask_credentials(text: str) -> str:
+    """Return a text without the users, passwords and tokens in its URLs."""
+    return CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***@", text)
+
+
 def is_local(requirement: str) -> bool:
     """Tell whether a requirement is a path in the source."""
     text = re.split(r"\s--hash|\s;|\s+--", requirement.partition(" @ ")[2] or requirement)[0].strip()
@@ -144,7 +154,7 @@ class Files:
             self._refuse_credentials("django_app_python_packages", package, "python_packages")
         self._read_project()
         found.local |= self._selection.install_project
-        found.unlocked = list(dict.fromkeys(found.unlocked))
+        found.unlocked = list(dict.fromkeys(map(mask_credentials, found.unlocked)))
         found.missing = list(dict.fromkeys(found.missing))
         return found
 
@@ -197,6 +207,7 @@ class Files:
                 self.found.unlocked.append(f"-e {option[3]} ({name})")
             elif "://" in option[3] or "$" in option[3]:
                 locked = False
+                self._refuse_credentials(name, line)
                 self.found.unlocked.append(f"what {option[3]} names ({name})")
             else:
                 included = os.path.normpath(os.path.join(os.path.dirname(name), option[3].strip("\"'")))
@@ -206,11 +217,10 @@ class Files:
 
     def _refuse_credentials(self, name: str, line: str, variable: str = "requirements") -> None:
         if CREDENTIALS.search(line):
-            shown = CREDENTIALS.sub(r"\1***@", line)
             self.found.faults.append(
                 (
                     variable,
-                    f"{name} has credentials in the URL of a git repository ({shown}), which the process list would "
+                    f"{name} has credentials in a URL ({mask_credentials(line)}), which logs and process lists "
                     "show: take them out of the URL and name them in django_app_build_credentials",
                 )
             )
@@ -278,7 +288,7 @@ class Files:
         sources = str(document.table("tool", "uv", "sources").values())
         for text in texts:
             self._refuse_credentials(name, text)
-        self._refuse_credentials(name, re.sub(r"'git': '(?=https?:)", "'git+", sources))
+        self._refuse_credentials(name, sources)
         self.found.git |= "'git':" in sources or any("git+" in text for text in texts)
         self.found.local |= (
             any(is_local(text) for text in texts)
