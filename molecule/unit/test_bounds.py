@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,11 +206,26 @@ def test_beat_without_workers_is_refused(workers: dict[str, Any], told: list[str
     assert [host for host, _ in inventory.beat_faults(workers)] == told
 
 
+def test_no_legacy_time_zone_is_taken_for_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a control node without Debian's tzdata-legacy, and on an old one that lacks the new spellings."""
+    every = zoneinfo.available_timezones()
+    table = Path("/usr/share/zoneinfo/zone.tab").read_text(encoding="utf-8")
+    today = {"UTC", *(line.split("\t")[2].strip() for line in table.splitlines() if not line.startswith("#"))}
+    today |= {zone for zone in every if zone.startswith("Etc/")}
+    for known in (today, every - preflight.ZONE_SPELLINGS):
+        monkeypatch.setattr(preflight.zoneinfo, "available_timezones", lambda known=known: known)
+        assert [zone for zone in every if preflight.is_time_zone(zone) is not True] == []
+
+
 def test_time_zones_as_far_as_this_machine_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"Europe/Berlin", "America/New_York", "UTC"}
     monkeypatch.setattr(preflight.zoneinfo, "available_timezones", lambda: known)
     assert [preflight.is_time_zone(zone) for zone in ("UTC", "Europe/Berlin", "US/Eastern", "GB")] == [True] * 4
     assert preflight.is_time_zone("Europe/Berlim") == "did you mean Europe/Berlin?"
     assert not preflight.is_time_zone("Mars/Olympus")
+    known |= {"Europe/Kyiv", "Asia/Kathmandu", "America/Sitka"}
+    for legacy in ("Europe/Kiev", "Asia/Katmandu", "America/Atka"):
+        assert preflight.is_time_zone(legacy) is True, f"{legacy} is in tzdata-legacy"
+    assert preflight.is_time_zone("Europe/Kyivv") == "did you mean Europe/Kyiv?"
     known.clear()
     assert preflight.is_time_zone("Mars/Olympus"), "a machine without time zones knows nothing of them"

@@ -325,13 +325,22 @@ def is_listen(text: str) -> bool:
     return bool(re.fullmatch(r"\d{1,5}", port)) and 1 <= int(port) <= 65535 and (not address or is_host(host))
 
 
+# Names of time zones that resemble another: an earlier or a later spelling. Where this machine has one of the two alone
+# (Debian 13 without tzdata-legacy, an old Debian), the other is no mistake: the hosts have both.
+ZONE_SPELLINGS = {
+    *("Africa/Asmara", "Africa/Asmera", "America/Atka", "Asia/Kathmandu", "Asia/Katmandu", "Asia/Macao", "Asia/Macau"),
+    *("Asia/Rangoon", "Asia/Yangon", "Asia/Thimbu", "Asia/Thimphu", "Atlantic/Faeroe", "Atlantic/Faroe"),
+    *("Australia/North", "Europe/Kiev", "Europe/Kyiv", "Pacific/Pohnpei", "Pacific/Ponape"),
+}
+
+
 def is_time_zone(text: str) -> bool | str:
     """Tell whether a text is a time zone; of one that this machine does not know, whether it looks like a mistake.
 
     Hosts have older names that this machine may lack, as US/Eastern in a package of their own.
     """
     known = zoneinfo.available_timezones()
-    if not known or text in known:
+    if not known or text in known | ZONE_SPELLINGS:
         return True
     near = difflib.get_close_matches(text, known, n=1, cutoff=0.85)
     areas = {"US", "Canada", "Brazil", "Chile", "Mexico", *(name.partition("/")[0] for name in known if "/" in name)}
