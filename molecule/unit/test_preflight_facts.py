@@ -119,6 +119,7 @@ def test_what_bears_the_name_of_the_application_is_named(
     assert preflight_facts.taken("shop", tmp_path) == ([said] if said else [])
     accounts["shop"] = person("shop", preflight_facts.PURPOSE, "/var/lib/shop")
     assert preflight_facts.taken("shop", tmp_path) == []
+    assert preflight_facts.own_account("shop") == "shop"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,7 @@ def test_account_is_ours_only_when_base_has_made_it(
     tmp_path: Path, accounts: dict[str, pwd.struct_passwd], comment: str, home: str
 ) -> None:
     accounts["ops"] = person("ops", comment, home)
+    assert preflight_facts.own_account("ops") == preflight_facts.own_account("") == ""
     assert preflight_facts.taken("ops", tmp_path) == [f"the account ops (user id 998, home {home})", "the group ops"]
     assert preflight_facts.taken("video", tmp_path) == ["the group video"]
     assert preflight_facts.taken("", tmp_path) == []

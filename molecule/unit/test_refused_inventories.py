@@ -48,13 +48,25 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
     "site-database": ({"preflight_site": {"database": "blog"}}, "the data of this site is in the database blog"),
     "site-group": ({"preflight_site": {"groups": ["database", "mail"]}}, "the group mail has no host any more"),
     "r37-clock": ({"preflight_clock_offset": 95.0, "preflight_clock_error": 0.5}, "more than 30 s apart"),
+    "name-reserved": ({"preflight_account": ""}, "is a name that Debian, systemd or PostgreSQL uses itself"),
+    "sound-reserved": ({"preflight_account": "network"}, ""),
+    "sound-joining": ({"preflight_account": ""}, ""),  # a new host of the site above
     "sound-port": ({"preflight_ports": {"80": ["nginx (pid 9)"], "5432": ["postgres (pid 8)"]}}, ""),
     "sound-clock": ({"preflight_clock_offset": 0.5, "preflight_clock_error": 0.5}, ""),
     "sound-clocks": ({"preflight_clock_offset": -1.0, "preflight_clock_error": 9.0}, ""),
 }
+RESERVED = {
+    "name-reserved": "public",
+    **{"sound-reserved": "network", "sound-joining": "network"},
+}
 # Where it is a variable that is told of, and not the host.
 OF = {
-    **{"taken-name": "base_app_name", "site-renamed": "django_app_name"},
+    **{
+        "reserved-name": "base_app_name",
+        "name-reserved": "base_app_name",
+        "taken-name": "base_app_name",
+        "site-renamed": "django_app_name",
+    },
     **{"site-vault": "vault_site_id", "site-database": "postgresql_database"},
 }
 
@@ -123,7 +135,7 @@ def everything(
     """Run preflight over all rows, and return what is told, what was expected, and the output."""
     folder = tmp_path_factory.mktemp("rows")
     hosts = {name: own for name, (own, _, _) in ROWS.items()}
-    hosts |= dict.fromkeys(FACTS, {})
+    hosts |= {name: {"base_app_name": RESERVED[name]} if name in RESERVED else {} for name in FACTS}
     for name, (spoil, _) in TLS.items():
         place = folder / name
         place.mkdir()

@@ -181,11 +181,17 @@ def is_ours(found: pwd.struct_passwd) -> bool:
     return found.pw_gecos.partition(",")[0] == PURPOSE and found.pw_dir == f"/var/lib/{found.pw_name}"
 
 
+def own_account(name: str) -> str:
+    """Return the application's name where the role base has made its account on this host, or nothing."""
+    found = account(name) if name else None
+    return name if found and is_ours(found) else ""
+
+
 def taken(name: str, root: Path = Path("/")) -> list[str]:
     """Return in words what bears the application's name and is not the site's."""
-    found = account(name)
-    if not name or (found and is_ours(found)):
+    if not name or own_account(name):
         return []
+    found = account(name)
     said = [f"the account {name} (user id {found.pw_uid}, home {found.pw_dir})"] if found else []
     said += [f"the group {name}"] if has_group(name) else []
     for folder in UNITS:
@@ -240,6 +246,7 @@ def main() -> None:
             "preflight_clock": time.time(),
             "preflight_user": os.geteuid(),
             "preflight_path": shutil.which("runuser") is not None,
+            "preflight_account": own_account(module.params["application"]),
             "preflight_taken": taken(module.params["application"]),
             "preflight_machine": machine(),
             "preflight_firewalls": others(output),
