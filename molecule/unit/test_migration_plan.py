@@ -248,7 +248,12 @@ def test_lock_that_stays_ends_with_its_reason(tmp_path: Path, monkeypatch: pytes
     unit = FakeUnit(*[LOCKED] * 3)
     result = run(migration(tmp_path, monkeypatch, unit, plan_of("shop.0003_x"), attempts=3))
     assert unit.started == 3 and result["failed"] and result["pending"] == ["shop.0003_x"]
-    for text in ("shop.0003_x could not be applied", "(5 s), in 3 attempts", "rolled back", "goes on as before"):
+    for text in (
+        "shop.0003_x could not be applied",
+        "(5 s), in 3 attempts",
+        "rolled back",
+        "active release is unchanged",
+    ):
         assert text in result["msg"]
 
 

@@ -22,6 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["running", "stopped"], "default": "running"},
     "stamps": {"type": "path", "default": "/var/lib/slipway-applied"},
 }
+# What has been done to a unit, by the command of systemctl.
+DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
 
 
 def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
@@ -89,7 +91,7 @@ def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
             if code != 0:
                 restored = restore(module, copy, files, "" if systemd.is_up(unit) else "start", [])
                 module.fail_json(
-                    msg=f"{unit} was not told to {action}: its new configuration is refused. {restored}",
+                    msg=f"{unit} was not {DONE[action]}: its new configuration is refused. {restored}",
                     refused_with=(err or out).splitlines(),
                 )
         if action == "start":

@@ -825,7 +825,9 @@ def main() -> None:
             unite(build.folder, build.release)
             point(link, build.release)
     except (BuildError, LockedError) as error:
-        module.fail_json(msg=f"The release {module.params['id']} was not built; what serves goes on. {error}")
+        module.fail_json(
+            msg=f"The release {module.params['id']} was not built; the active release is unchanged. {error}"
+        )
     module.exit_json(
         changed=True,
         complete=True,

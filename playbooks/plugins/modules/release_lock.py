@@ -71,7 +71,7 @@ def main() -> None:
             now = int(time.time())
             write_holder(lock, {"owner": owner, "since": now, "expires": now + 60 * module.params["minutes"]})
     except (LockedError, OSError) as error:
-        module.fail_json(msg=f"The lock of deployments cannot be had: {error}")
+        module.fail_json(msg=f"The deploy lock cannot be acquired: {error}")
     end(True)
 
 

@@ -263,7 +263,7 @@ class Migration:
                 return dict(NO_PLAN)
             self.module.fail_json(
                 msg=f"The release could not be asked for its migrations, by `{shell}`."
-                f" Nothing was applied; the release that serves goes on. Its last lines:\n{said}"
+                f" Nothing was applied; the active release is unchanged. Its last lines:\n{said}"
             )
         self.pending = plan["pending"]
         return plan
@@ -390,7 +390,7 @@ class Migration:
             message.append("It was rolled back as a whole.")
         elif failed:
             message.append("It is not one transaction: what it did before it failed is still there.")
-        message.append("The release that serves goes on as before.")
+        message.append("The active release is unchanged.")
         said = last_lines(outcome.output, SHOWN_LINES)
         self.module.fail_json(
             msg=" ".join(message) + " Its last lines:\n" + ("\n".join(said) or "(it wrote nothing)"),
@@ -437,7 +437,7 @@ class Migration:
         result = AppCommand(app=self.app, release=release, command=marker.pop("check")).run()
         if not result.succeeded:
             self.module.fail_json(
-                msg=f"{result.explain('check')}\nIt failed before the migrations too; what serves goes on. The check is"
+                msg=f"{result.explain('check')}\nIt failed before the migrations too; the active release is unchanged. The check is"
                 " django_app_check_command",
                 applied=self.applied,
                 changed=bool(self.applied),

@@ -146,7 +146,9 @@ def main() -> None:
             unite(release.folder, release.path)
             point(link, release.path)
     except (ShipError, LockedError, OSError) as error:
-        module.fail_json(msg=f"The release {parameters['id']} was not handed over; what serves goes on. {error}")
+        module.fail_json(
+            msg=f"The release {parameters['id']} was not handed over; the active release is unchanged. {error}"
+        )
     module.exit_json(changed=True, lacks=[])
 
 
