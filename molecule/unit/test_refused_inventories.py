@@ -50,14 +50,13 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
     "r37-clock": ({"preflight_clock_offset": 95.0, "preflight_clock_error": 0.5}, "more than 30 s apart"),
     "name-reserved": ({"preflight_account": ""}, "is a name that Debian, systemd or PostgreSQL uses itself"),
     "sound-reserved": ({"preflight_account": "network"}, ""),
-    "sound-joining": ({"preflight_account": ""}, ""),  # a new host of the site above
     "sound-port": ({"preflight_ports": {"80": ["nginx (pid 9)"], "5432": ["postgres (pid 8)"]}}, ""),
     "sound-clock": ({"preflight_clock_offset": 0.5, "preflight_clock_error": 0.5}, ""),
     "sound-clocks": ({"preflight_clock_offset": -1.0, "preflight_clock_error": 9.0}, ""),
 }
 RESERVED = {
     "name-reserved": "public",
-    **{"sound-reserved": "network", "sound-joining": "network"},
+    **{"sound-reserved": "network"},
 }
 # Where it is a variable that is told of, and not the host.
 OF = {

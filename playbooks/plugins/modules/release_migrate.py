@@ -437,8 +437,8 @@ class Migration:
         result = AppCommand(app=self.app, release=release, command=marker.pop("check")).run()
         if not result.succeeded:
             self.module.fail_json(
-                msg=f"{result.explain('check')}\nIt failed before the migrations too; the active release is unchanged. The check is"
-                " django_app_check_command",
+                msg=f"{result.explain('check')}\nIt failed before the migrations too; the active release is unchanged."
+                " The check is django_app_check_command",
                 applied=self.applied,
                 changed=bool(self.applied),
             )
