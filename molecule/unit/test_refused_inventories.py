@@ -54,14 +54,10 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
     "sound-clock": ({"preflight_clock_offset": 0.5, "preflight_clock_error": 0.5}, ""),
     "sound-clocks": ({"preflight_clock_offset": -1.0, "preflight_clock_error": 9.0}, ""),
 }
-RESERVED = {
-    "name-reserved": "public",
-    **{"sound-reserved": "network"},
-}
+RESERVED = {"name-reserved": "public", "sound-reserved": "network"}
 # Where it is a variable that is told of, and not the host.
 OF = {
     **{
-        "reserved-name": "base_app_name",
         "name-reserved": "base_app_name",
         "taken-name": "base_app_name",
         "site-renamed": "django_app_name",
@@ -240,6 +236,22 @@ def test_limit_that_leaves_out_hosts_of_a_release_is_refused(tmp_path: Path, run
     )
     assert done.returncode != 0
     assert "--limit leaves out two" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("account", ["network", ""])
+def test_new_host_joins_a_live_site_of_a_reserved_name(account: str, tmp_path: Path, run_playbook: Run) -> None:
+    site = {"topology_site": "all", "django_app_name": "network"}
+    write_inventory(tmp_path, {"one": site, "two": site})
+    fact = {"preflight_account": account, "cacheable": True}
+    plays = [
+        {"hosts": "one", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": fact}]},
+        {"ansible.builtin.import_playbook": str(ROOT / "playbooks/preflight.yml")},
+    ]
+    (tmp_path / "site.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
+    done = run_playbook("-i", "wrong", "site.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    assert "PLAY RECAP" in done.stdout
+    said = "is a name that Debian, systemd or PostgreSQL uses itself" in " ".join(done.stdout.split())
+    assert said is (account == ""), done.stdout[-3000:]
 
 
 def test_names_of_one_host_are_refused() -> None:
