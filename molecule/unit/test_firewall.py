@@ -83,7 +83,11 @@ def test_what_works_passes(variables_for: Callable[..., dict[str, Any]], variabl
         ("firewall_allow", [opening(port="100-99")], "must be a port"),
         ("firewall_allow", [opening(name='a"b')], "names of letters"),
         ("firewall_allow", [opening(port=5432, sources=WORLD)], "opens 5432 (metrics) to everybody"),
-        ("firewall_allow", [opening(port="6000-6400", sources=["::/0"])], "opens 6379 (metrics), 6380 (metrics) to"),
+        (
+            "firewall_allow",
+            [opening(port="6000-6400", sources=["::/0"])],
+            "opens 6379 (metrics), 6380 (metrics), 6381 (metrics) to",
+        ),
         ("firewall_allow[0].protocol", [opening(protocol="icmp")], "must be one of tcp, udp"),
         ("firewall_allow[0].sources", [{"name": "a", "port": 1}], "is required"),
         ("firewall_allow[0].port_", [opening(port_=1)], "is not an option here"),
