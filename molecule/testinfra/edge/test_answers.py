@@ -307,6 +307,14 @@ def test_health_is_answered_to_who_asks_by_an_address(playbook: Playbooks, edge:
     host.check_output("touch /run/slipway-leaving")
     try:
         assert requests.get(f"{url}/healthz", headers=asks, timeout=15).status_code == 503
+        # The inventory allows this machine alone.
+        other = connect(playbook, next(name for name in EDGES if name != edge))
+        ask = (
+            "import http.client, sys; connection = http.client.HTTPConnection(sys.argv[1]);"
+            " connection.request('GET', '/healthz', headers={'Host': '192.0.2.99'});"
+            " print(connection.getresponse().status)"
+        )
+        assert other.check_output("python3 -c %s %s", ask, EDGES[edge]) == "403"
     finally:
         host.check_output("rm /run/slipway-leaving")
 
