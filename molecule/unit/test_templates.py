@@ -88,6 +88,23 @@ def test_units_are_sections_of_settings(rendered: Callable[..., dict[str, str]],
 
 
 @pytest.mark.parametrize("release", RELEASES)
+def test_process_that_the_kernel_kills_for_memory_does_not_stop_its_service(
+    release: str, rendered: Callable[..., dict[str, str]]
+) -> None:
+    """Systemd stops a whole unit by default. What replaces its own processes is left to do so."""
+    kinds = (
+        "/etc/systemd/system/postgresql@",
+        "/etc/systemd/system/redis-server@",
+        "/etc/systemd/system/nginx.service.d/",
+        ".*/services/web/",
+        ".*/services/celery",
+    )
+    for kind in kinds:
+        units = of_kind(rendered(release), kind)
+        assert any("\nOOMPolicy=continue\n" in text for text in units.values()), (kind, list(units))
+
+
+@pytest.mark.parametrize("release", RELEASES)
 def test_nginx_is_directives_and_blocks(rendered: Callable[..., dict[str, str]], release: str) -> None:
     for path, text in of_kind(rendered(release), r"^/etc/nginx/").items():
         bare = re.sub(r"(?m)(^|\s)#.*$", "", re.sub(r"\"[^\"\n]*\"|'[^'\n]*'", "x", text)).strip()
