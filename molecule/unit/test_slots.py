@@ -7,7 +7,7 @@ import importlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import ansible.module_utils
 import pytest
@@ -267,3 +267,48 @@ def test_pause_stops_what_answers_no_visitors(monkeypatch: pytest.MonkeyPatch) -
     releaser.module.check_mode = True
     releaser.pause()
     assert stopped == []
+
+
+@pytest.mark.parametrize("action", ["switch", "commit", "take_back", "probe", "wait", "check", "pause"])
+def test_dry_run_of_any_action_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
+    """Another deploy may be at work, whose slot is not committed: a dry run that fails must not roll it back."""
+
+    class Service:
+        """A service in the middle of another deploy, which refuses each change."""
+
+        name, live, committed, folder = "web", "b", "a", str(tmp_path)
+        settings: ClassVar[dict[str, Any]] = {"socket": "", "overlap": True, "order": 1, "beside": []}
+
+        def unit(self, slot: str) -> str:
+            """Return the name of its unit."""
+            return f"web@{slot}"
+
+        def is_up(self, _: str) -> bool:
+            """Both slots run."""
+            return True
+
+        def is_current(self, _: str) -> bool:
+            """The release is another one."""
+            return False
+
+        def needs_commit(self) -> list[str]:
+            """Return what a commit would do."""
+            return ["commit web"]
+
+        def __getattr__(self, name: str) -> Any:
+            pytest.fail(f"the dry run calls {name} of a service")
+
+    for name in ("old", "new"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    (tmp_path / "current").symlink_to(tmp_path / "releases/old")
+    (tmp_path / "candidate").symlink_to(tmp_path / "releases/new")
+    monkeypatch.setattr(release_slots, "is_wanted", lambda _: True)
+    monkeypatch.setattr(release_slots, "find_unwanted", lambda *_: [str(tmp_path / "releases/older")])
+    parameters = {"only": [], "but": [], "address": "", "by": "me", "reason": "no disk", "keep": 5, "what": "deploy"}
+    releaser = release_slots.Releaser.__new__(release_slots.Releaser)
+    releaser.services, releaser.actions, releaser.gate = [Service()], [], {"probes": []}
+    releaser.module = SimpleNamespace(check_mode=True, params=parameters | {"canary": True})
+    releaser.application, releaser.folder, releaser.candidate = "shop", str(tmp_path), str(tmp_path / "candidate")
+    before = sorted(tmp_path.rglob("*"))
+    getattr(releaser, action)()
+    assert sorted(tmp_path.rglob("*")) == before

@@ -248,6 +248,8 @@ class Releaser:
 
     def take_back(self) -> None:
         """Have all services serve what they served when a deployment last went well."""
+        if self.module.check_mode:
+            return  # a dry run has changed nothing, holds no lock, and another deploy may be at work
         troubles = []
         current = read_link(os.path.join(self.folder, "current"))
         failed = os.path.realpath(self.candidate) if read_link(self.candidate) else ""
