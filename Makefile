@@ -54,30 +54,30 @@ export DEMO_SUMMARY
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
-	$(call stage,host,ansible-playbook -i inventories/demo molecule/shared/create.yml)
-	$(call stage,secrets,ansible-playbook -i inventories/demo playbooks/secrets.yml)
-	$(call stage,site,ansible-playbook -i inventories/demo playbooks/site.yml)
-	$(call stage,demo data,ansible-playbook -i inventories/demo playbooks/demo.yml)
+	$(call stage,host,ansible-playbook -i dev/demo molecule/shared/create.yml)
+	$(call stage,secrets,ansible-playbook -i dev/demo playbooks/secrets.yml)
+	$(call stage,site,ansible-playbook -i dev/demo playbooks/site.yml)
+	$(call stage,demo data,ansible-playbook -i dev/demo playbooks/demo.yml)
 	@echo; cat $(STAGES); echo; echo "$$DEMO_SUMMARY"
 
 demo-down: bootstrap ## Remove the demo's host
-	@ansible-playbook -i inventories/demo molecule/shared/destroy.yml
+	@ansible-playbook -i dev/demo molecule/shared/destroy.yml
 
 lab: bootstrap ## Measure the techniques of the bundled application on the demo's host, with 10,000 posts
-	@ansible app -i inventories/demo --become --module-name ansible.builtin.command \
+	@ansible app -i dev/demo --become --module-name ansible.builtin.command \
 	    --args "/usr/local/sbin/slipway-manage seed_demo --posts 10000 --comments 100000"
-	@ansible app -i inventories/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
+	@ansible app -i dev/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
 
 soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 40 --deploys 10")
-	@.venv/bin/python molecule/soak/soak.py $(SOAK)
+	@.venv/bin/python dev/soak/soak.py $(SOAK)
 
 bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx next to one as its package configures it
-	@ansible edge -i inventories/demo --become --module-name ansible.builtin.copy \
-	    --args "src=molecule/bench/static dest=/root/bench-static mode=0755" >/dev/null
-	@ansible edge -i inventories/demo --become --module-name ansible.builtin.command --args "/root/bench-static slipway localhost"
+	@ansible edge -i dev/demo --become --module-name ansible.builtin.copy \
+	    --args "src=dev/bench/static dest=/root/bench-static mode=0755" >/dev/null
+	@ansible edge -i dev/demo --become --module-name ansible.builtin.command --args "/root/bench-static slipway localhost"
 
 bench-plan: .venv/complete ## How long the plan and preflight take for an inventory of many hosts (HOSTS=100)
-	@rm -rf .cache/bench-plan && .venv/bin/python molecule/bench/hosts.py .cache/bench-plan $(HOSTS)
+	@rm -rf .cache/bench-plan && .venv/bin/python dev/bench/hosts.py .cache/bench-plan $(HOSTS)
 	@for playbook in plan preflight; do \
 	    start=$$(date +%s%N); \
 	    ansible-playbook -i .cache/bench-plan/hosts.json playbooks/$$playbook.yml >.cache/bench-plan/$$playbook.log || \
@@ -86,7 +86,7 @@ bench-plan: .venv/complete ## How long the plan and preflight take for an invent
 	done
 
 demo-password: ## Show the password of the demo's login
-	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' inventories/demo/group_vars/all/vault.yml
+	@sed -n 's/^vault_demo_admin_password: "\(.*\)"/\1/p' dev/demo/group_vars/all/vault.yml
 
 # The app on this machine, with the packages of its tests, on the services of the dev host.
 APP_PYTHON := set -a; . .cache/dev.env; set +a; cd app; ../.cache/app-venv/bin/python
@@ -98,9 +98,9 @@ dev: dev-services .cache/app-venv/complete ## Serve the app from app/ on this ma
 	@$(APP_PYTHON) manage.py runserver 127.0.0.1:$(DEV_PORT)
 
 dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; their addresses go to .cache/dev.env
-	@ansible-playbook -i inventories/dev molecule/shared/create.yml
-	@ansible-playbook -i inventories/dev playbooks/secrets.yml
-	@ansible-playbook -i inventories/dev playbooks/dev.yml
+	@ansible-playbook -i dev/services molecule/shared/create.yml
+	@ansible-playbook -i dev/services playbooks/secrets.yml
+	@ansible-playbook -i dev/services playbooks/dev.yml
 
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
 LAYERS := unit app default release edge
@@ -132,7 +132,7 @@ test: ## All of it: lint and every layer of tests
 
 test-unit: .venv/complete ## Policy, plugins and templates, without hosts
 	@# What the tests of a file share, a run of preflight over many hosts, is made once.
-	@pytest molecule/unit --numprocesses 2 --dist loadfile --junitxml=$(REPORTS)/unit.xml
+	@pytest tests/unit --numprocesses 2 --dist loadfile --junitxml=$(REPORTS)/unit.xml
 
 test-app: dev-services .cache/app-venv/complete ## The bundled app, on the PostgreSQL and Redis of `make dev-services`
 	@# Much of it is waiting for workers and leases: more processes than cores.
@@ -161,26 +161,26 @@ test-cluster: bootstrap ## Molecule: one site on eight servers
 .PHONY: test-all test-long test-move
 test-all: test test-long ## All of it, and what takes too long for every run
 
-# $(call long,SCENARIO,INVENTORY,MARKERS,FOLDERS): the tests of a scenario that are not for every run.
+# $(call long,SCENARIO,MARKERS,FOLDERS): the tests of a scenario that are not for every run.
 define long
 @export MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/$(1); \
 molecule destroy -s $(1); \
 molecule converge -s $(1); \
-ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(4) -m '$(3)' \
-    --connection ansible --ansible-inventory $(CURDIR)/inventories/$(2) --junitxml=$(REPORTS)/long-$(1).xml; \
+ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(3) -m '$(2)' \
+    --connection ansible --ansible-inventory $(CURDIR)/molecule/$(1)/inventory --junitxml=$(REPORTS)/long-$(1).xml; \
 molecule destroy -s $(1)
 endef
 
 test-long: bootstrap test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
-	$(call long,release,release,long,molecule/testinfra/release)
-	$(call long,cluster,molecule_cluster,disruptive or long,molecule/testinfra/site molecule/testinfra/cluster)
+	$(call long,release,long,tests/hosts/release)
+	$(call long,cluster,disruptive or long,tests/hosts/site tests/hosts/cluster)
 
 test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move
 
 .PHONY: docs lock clean
 docs: .venv/complete ## Write the tables of variables into the roles' README files
-	@.venv/bin/python docs/role_tables.py
+	@.venv/bin/python dev/role_tables.py
 
 lock: .venv/complete ## Pin the newest versions that fit: of the tools here and of the app
 	$(LOCK) requirements.in --output-file requirements.txt

@@ -1,6 +1,6 @@
 """Inventories that cannot work: what is wrong with each, and what preflight says of it.
 
-molecule/unit tries them all in one run, a site for each; molecule/testinfra/cluster tries each alone, on real hosts.
+tests/unit tries them all in one run, a site for each; tests/hosts/cluster tries each alone, on real hosts.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ ROWS: dict[str, Row] = {
     "r42-octal": ("my_mode: 0755\n", {"@my_mode"}, "0755 is octal for YAML, which reads 493"),
     "r42-float": ("gunicorn_max_requests: 1e3\n", {"@gunicorn_max_requests", "gunicorn_max_requests"}, "write 1000"),
     "r42-twice": (TWICE, {"@base_journald_max_use"}, "stands in line 1 already"),
-    # Out of the bounds that stand beside the specification; molecule/unit/test_bounds.py tries many more.
+    # Out of the bounds that stand beside the specification; tests/unit/test_bounds.py tries many more.
     "r43-system": ({"topology_system_memory_mb": -9999}, {"topology_system_memory_mb"}, "must be from 64 to 65536 MiB"),
     "r43-swap": ({"hardening_swap_size": 1073741824}, {"hardening_swap_size"}, "must be from 16 to 65536"),
     "r43-workers": ({"celery_workers": []}, {"celery_workers"}, "celery_beat sends tasks that nobody takes"),

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Write the table of variables into each role's README.md, from the role's argument specification and bounds.
+
+The table stands between two comments, `variables: begin` and `variables: end`; nothing else is touched. With
+--check nothing is written, and the exit status is 1 when a table is not what the specification says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).resolve().parent.parent / "roles"
+KINDS = ROLES.parent / "playbooks/plugins/kinds.yml"
+MARKED = re.compile(r"(<!-- variables: begin -->\n).*?(<!-- variables: end -->)", re.DOTALL)
+
+
+def cell(text: str) -> str:
+    """Return text as it stands in one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def code(value: Any) -> str:
+    """Return a value as YAML would have it, set as code."""
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
+
+
+def limits(bounds: Any, kinds: Mapping[str, Any]) -> str:
+    """Return the range of a number, and the keys of a dictionary that other variables set, as a sentence."""
+    own = {"kind": bounds} if isinstance(bounds, str) else dict(bounds or {})
+    own = kinds.get(own.get("kind"), {}) | own
+    sentences = []
+    if "min" in own and "max" in own:
+        unit = f" {own['unit']}" if "unit" in own else ""
+        besides = "".join(f", or {value}" for value in own.get("besides", ()))
+        sentences.append(f"From {own['min']} to {own['max']}{unit}{besides}.")
+    if "reserved" in own:
+        sentences.append(f"Refused here: {', '.join(map(code, own['reserved']))}.")
+    return " ".join(sentences)
+
+
+def rows(
+    options: Mapping[str, Any],
+    bounds: Mapping[str, Any] | None = None,
+    kinds: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> Iterator[str]:
+    """Yield a row for each option, those of its parts behind it; bounds are by the path of an option."""
+    bounds, kinds = bounds or {}, kinds or {}
+    for name, spec in options.items():
+        kind = spec.get("type", "str")
+        elements = f" of {spec['elements']}" if "elements" in spec else ""
+        default = "required" if spec.get("required") else code(spec["default"]) if "default" in spec else "none"
+        description = spec.get("description", "")
+        sentences = [description if isinstance(description, str) else " ".join(description)]
+        if "choices" in spec:
+            sentences.append(f"One of {', '.join(map(code, spec['choices']))}.")
+        if limit := limits(bounds.get(re.sub(r"\[\]", "", f"{prefix}{name}")), kinds):
+            sentences.append(limit)
+        if spec.get("no_log"):
+            sentences.append("Secret.")
+        cells = (f"`{prefix}{name}`", kind + elements, default, " ".join(sentences))
+        yield f"| {' | '.join(map(cell, cells))} |"
+        yield from rows(spec.get("options", {}), bounds, kinds, f"{prefix}{name}{'[]' if kind == 'list' else ''}.")
+
+
+def table(role: Path) -> str:
+    """Return the table of a role's variables."""
+    specification = yaml.safe_load((role / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = specification["argument_specs"]["main"].get("options", {})
+    own = role / "meta/bounds.yml"
+    bounds = yaml.safe_load(own.read_text(encoding="utf-8")) if own.exists() else {}
+    kinds = yaml.safe_load(KINDS.read_text(encoding="utf-8"))
+    head = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows(options, bounds, kinds), ""])
+
+
+def with_table(role: Path) -> str:
+    """Return the role's README with the table as it should be."""
+    text = (role / "README.md").read_text(encoding="utf-8")
+    if len(MARKED.findall(text)) != 1:
+        raise SystemExit(f"{role}/README.md: the comments 'variables: begin' and 'variables: end' must be there once")
+    return MARKED.sub(lambda match: f"{match[1]}\n{table(role)}\n{match[2]}", text)
+
+
+def main() -> int:
+    """Write the tables, or with --check tell which are stale."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a table is stale")
+    check = parser.parse_args().check
+    stale = []
+    for role in sorted(path.parent.parent for path in ROLES.glob("*/meta/argument_specs.yml")):
+        readme, text = role / "README.md", with_table(role)
+        if text != readme.read_text(encoding="utf-8"):
+            stale.append(str(readme))
+            if not check:
+                readme.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"{name}: {'stale, run dev/role_tables.py' if check else 'written'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
