@@ -68,7 +68,7 @@ lab: bootstrap ## Measure the techniques of the bundled application on the demo'
 	    --args "/usr/local/sbin/slipway-manage seed_demo --posts 10000 --comments 100000"
 	@ansible app -i dev/demo --become --module-name ansible.builtin.command --args "/usr/local/sbin/slipway-manage lab"
 
-soak: bootstrap ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 40 --deploys 10")
+soak: test-tools ## Deploy under load on the demo's host, and count the requests that fail (SOAK="--rate 40 --deploys 10")
 	@.venv/bin/python dev/soak/soak.py $(SOAK)
 
 bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx next to one as its package configures it
@@ -111,7 +111,7 @@ $(call stage,$(1),$(MAKE) --no-print-directory test-$(1))
 
 endef
 .PHONY: lint test $(LAYERS:%=test-%) $(PAIRED:%=test-%)
-lint: .venv/complete ## Check the style of YAML, playbooks and Python
+lint: .venv/tests ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
 	@ruff check .
@@ -130,7 +130,7 @@ test: ## All of it: lint and every layer of tests
 	done; \
 	echo "$$total passed, 0 failed"
 
-test-unit: .venv/complete ## Policy, plugins and templates, without hosts
+test-unit: .venv/tests ## Policy, plugins and templates, without hosts
 	@# What the tests of a file share, a run of preflight over many hosts, is made once.
 	@pytest tests/unit --numprocesses 2 --dist loadfile --junitxml=$(REPORTS)/unit.xml
 
@@ -138,23 +138,23 @@ test-app: dev-services .cache/app-venv/complete ## The bundled app, on the Postg
 	@# Much of it is waiting for workers and leases: more processes than cores.
 	@$(APP_PYTHON) -m pytest --numprocesses 3 --junitxml=$(CURDIR)/$(REPORTS)/app.xml
 
-test-default: bootstrap ## Molecule: the whole stack on Debian 12 and Debian 13
+test-default: test-tools ## Molecule: the whole stack on Debian 12 and Debian 13
 	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/default molecule test -s default
 
-test-release: bootstrap ## Molecule: releases on two servers under load, refused, taken back, killed and gone back to
+test-release: test-tools ## Molecule: releases on two servers under load, refused, taken back, killed and gone back to
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/release molecule test -s release
 
-test-edge: bootstrap ## Molecule: two Nginx behind a CDN and in front of two servers, drained, closed, flooded and killed
+test-edge: test-tools ## Molecule: two Nginx behind a CDN and in front of two servers, drained, closed, flooded and killed
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/edge molecule test -s edge
 
-test-apps: bootstrap ## Molecule: three applications that are not ours, by inventory alone
+test-apps: test-tools ## Molecule: three applications that are not ours, by inventory alone
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps
 
-test-tls: bootstrap ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
+test-tls: test-tools ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
 
-test-cluster: bootstrap ## Molecule: one site on eight servers
+test-cluster: test-tools ## Molecule: one site on eight servers
 	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
@@ -171,31 +171,39 @@ ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(3)
 molecule destroy -s $(1)
 endef
 
-test-long: bootstrap test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
+test-long: test-tools test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
 	$(call long,release,long,tests/hosts/release)
 	$(call long,cluster,disruptive or long,tests/hosts/site tests/hosts/cluster)
 
-test-move: bootstrap ## Molecule: a site on one server moves its database and Redis to another
+test-move: test-tools ## Molecule: a site on one server moves its database and Redis to another
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move
 
-.PHONY: docs lock clean
+.PHONY: docs lock audit clean
 docs: .venv/complete ## Write the tables of variables into the roles' README files
 	@.venv/bin/python dev/role_tables.py
 
-lock: .venv/complete ## Pin the newest versions that fit: of the tools here and of the app
+lock: .venv/complete ## Pin the newest versions that fit: of the tools here, of the tests and of the app
 	$(LOCK) requirements.in --output-file requirements.txt
+	$(LOCK) requirements-test.in --constraints requirements.txt --output-file requirements-test.txt
+	$(LOCK) molecule/tls/sslyze.in --output-file molecule/tls/sslyze.txt
+	$(LOCK) dev/audit.in --output-file dev/audit.txt
 	$(LOCK) roles/django_app/files/uv.in --output-file roles/django_app/files/uv.txt
 	$(LOCK) app/pyproject.toml --output-file app/requirements.txt
 	$(LOCK) app/pyproject.toml --group app/pyproject.toml:profile --output-file app/requirements-profile.txt
 	$(LOCK) app/pyproject.toml --group app/pyproject.toml:test --output-file app/requirements-test.txt
+
+audit: .cache/audit-venv/complete ## Look for known advisories of the packages in all locks (AUDIT="options of pip-audit")
+	@.cache/audit-venv/bin/python dev/audit.py $(AUDIT)
 
 clean: ## Remove .venv and caches; test hosts, their images and keys stay
 	rm -rf .venv .cache .ansible .pytest_cache .ruff_cache
 
 # What the commands stand on
 
-.PHONY: bootstrap venv-packages host-packages
+.PHONY: bootstrap test-tools venv-packages host-packages
 bootstrap: host-packages .venv/complete ## Install what Slipway itself needs: Debian packages and .venv
+
+test-tools: bootstrap .venv/tests
 
 venv-packages:
 	@molecule/shared/install-packages $(VENV_PACKAGES)
@@ -218,6 +226,18 @@ host-packages:
 	@echo 'import os, sys; b = f"{sys.prefix}/bin:"; p = os.environ.get("PATH", os.defpath);' \
 	    'os.environ["PATH"] = p if p.startswith(b) else b + p' \
 	    >"$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/path.pth"
+	@touch $@
+
+# The tests' tools come on top, in the versions of requirements.txt where both name a package.
+.venv/tests: requirements-test.txt | .venv/complete
+	@echo "Adding the tools of requirements-test.txt to .venv"
+	@uv pip sync --quiet --python .venv/bin/python --require-hashes $<
+	@touch $@
+
+.cache/audit-venv/complete: dev/audit.txt | .venv/complete
+	@rm -rf $(@D)
+	@uv venv --quiet --python .venv/bin/python $(@D)
+	@uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
 .cache/app-venv/complete: app/requirements-test.txt | .venv/complete

@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,17 @@ def trust(authority: Host, tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("trust") / "root.pem"
     file.write_text(authority.check_output("curl --silent --insecure https://127.0.0.1:15000/roots/0") + "\n")
     return str(file)
+
+
+@pytest.fixture(scope="module")
+def sslyze() -> str:
+    """Return the path of sslyze, in an environment of its own: it holds cryptography at an old version."""
+    environment = PROJECT / ".cache/sslyze-venv"
+    python = ["--python", str(environment / "bin/python")]
+    lock = str(PROJECT / "molecule/tls/sslyze.txt")
+    subprocess.run(["uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)], check=True)
+    subprocess.run(["uv", "pip", "sync", "--quiet", *python, "--require-hashes", lock], check=True)
+    return str(environment / "bin/sslyze")
 
 
 @pytest.fixture
@@ -168,8 +180,8 @@ def test_application_knows_of_https(edge: str) -> None:
 
 
 @each_edge
-def test_mozilla_finds_nothing(edge: str, trust: str) -> None:
-    command = ["sslyze", "--certinfo_ca_file", trust, "--sni", NAME, ADDRESSES[edge]]
+def test_mozilla_finds_nothing(edge: str, trust: str, sslyze: str) -> None:
+    command = [sslyze, "--certinfo_ca_file", trust, "--sni", NAME, ADDRESSES[edge]]
     done = subprocess.run([*command, "--mozilla_config=intermediate"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     # It does look: TLS 1.2 is not modern.
