@@ -31,9 +31,9 @@ def kinds(count: int) -> dict[str, int]:
 
 def authority() -> str:
     """Return an authority as playbooks/secrets.yml makes one."""
-    spec = spec_from_file_location("authority", ROOT / "playbooks/plugins/filter/authority.py")
+    spec = spec_from_file_location("authority", ROOT / "plugins/filter/authority.py")
     if not spec or not spec.loader:
-        raise FileNotFoundError("playbooks/plugins/filter/authority.py")
+        raise FileNotFoundError("plugins/filter/authority.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.new_authority()

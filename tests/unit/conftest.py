@@ -59,7 +59,7 @@ def load_yaml(path: Path) -> Any:
 @cache
 def options_of(role: Path) -> dict[str, Any]:
     """Return the options in a role's argument specification, with their bounds."""
-    return load_plugin("playbooks/plugins/action/preflight.py").read_options(role, DataLoader())
+    return load_plugin("plugins/action/preflight.py").read_options(role, DataLoader())
 
 
 def defaults_of(role: Path) -> dict[str, Any]:
@@ -101,7 +101,7 @@ SECRETS = {
 }
 
 
-SECRETS["vault_site_authority"] = load_plugin("playbooks/plugins/filter/authority.py").new_authority()
+SECRETS["vault_site_authority"] = load_plugin("plugins/filter/authority.py").new_authority()
 
 
 # What an inventory may leave empty, filled: a template in a loop over it is rendered too.

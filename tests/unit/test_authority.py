@@ -18,8 +18,8 @@ from ansible.template import trust_as_template
 from conftest import ROOT, SECRETS, load_plugin
 from test_preflight import inspect_role, root_of
 
-plugin = load_plugin("playbooks/plugins/filter/authority.py")
-module = load_plugin("playbooks/plugins/modules/host_certificate.py")
+plugin = load_plugin("plugins/filter/authority.py")
+module = load_plugin("plugins/modules/host_certificate.py")
 NAMES = ["10.0.0.5", "localhost", "127.0.0.1", "::1"]
 
 

@@ -15,8 +15,8 @@ from bad_values import BAD, BAD_WIRING, GOOD
 from conftest import ROLES, ROOT, load_plugin, load_yaml, options_of
 from test_preflight import root_of, trusted
 
-preflight = load_plugin("playbooks/plugins/action/preflight.py")
-inventory = load_plugin("playbooks/plugins/action/preflight_inventory.py")
+preflight = load_plugin("plugins/action/preflight.py")
+inventory = load_plugin("plugins/action/preflight_inventory.py")
 HINT = (
     "roles/{role}/meta/bounds.yml has no bounds for {path}. Add one line there, as docs/bounds.md describes:\n"
     "  {path}: {example}"
@@ -60,7 +60,7 @@ def test_every_option_has_bounds(role: Path) -> None:
 
 
 def test_every_kind_is_used() -> None:
-    bounds = [ROOT / "playbooks/plugins/topology_options.yml", preflight.KINDS, *ROOT.glob("roles/*/meta/bounds.yml")]
+    bounds = [ROOT / "plugins/topology_options.yml", preflight.KINDS, *ROOT.glob("roles/*/meta/bounds.yml")]
     text = "\n".join(Path(path).read_text(encoding="utf-8") for path in bounds)
     used = set(re.findall(r": ([a-z_]+)", text))
     assert not load_yaml(preflight.KINDS).keys() - used

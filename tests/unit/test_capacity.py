@@ -14,7 +14,7 @@ import yaml
 from conftest import INVENTORIES, ROOT, load_plugin
 from rendering import USES, render
 
-capacity = load_plugin("playbooks/plugins/filter/capacity.py")
+capacity = load_plugin("plugins/filter/capacity.py")
 bench = load_plugin("dev/bench/hosts.py")
 ALL = ["database", "redis", "app", "worker", "edge"]
 Run = Callable[..., CompletedProcess[str]]

@@ -51,7 +51,7 @@ def test_environment_of_beat_is_beats_alone(written: Callable[..., dict[str, str
 
 def refusals(role: str, variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any]) -> str:
     """Return why a role's preflight refuses variables, empty when it does not."""
-    preflight = load_plugin("playbooks/plugins/action/preflight.py")
+    preflight = load_plugin("plugins/action/preflight.py")
     folder = ROOT / "roles" / role
     variables = variables_for(folder, "13", **fault)
     (task,) = load_yaml(folder / "tasks/preflight.yml")

@@ -19,8 +19,8 @@ from ansible.template import Templar
 from conftest import ROOT, load_plugin, run_here
 
 ROLE = ROOT / "roles/nginx"
-files = load_plugin("playbooks/plugins/modules/config_files.py")
-action = load_plugin("playbooks/plugins/action/config_files.py")
+files = load_plugin("plugins/modules/config_files.py")
+action = load_plugin("plugins/action/config_files.py")
 
 
 def mine() -> dict[str, str]:
@@ -229,7 +229,7 @@ def test_folders_can_be_entered_whatever_the_umask_of_the_login_is(
 @pytest.fixture
 def host_module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the module with a user and a group of its own, and an os that is to be changed for it alone."""
-    module = load_plugin("playbooks/plugins/modules/config_files.py")
+    module = load_plugin("plugins/modules/config_files.py")
     monkeypatch.setattr(module, "pwd", SimpleNamespace(getpwnam=lambda _: SimpleNamespace(pw_uid=4711, pw_gid=4712)))
     monkeypatch.setattr(module, "grp", SimpleNamespace(getgrnam=lambda _: SimpleNamespace(gr_gid=4713)))
     monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os)))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import load_plugin
 
-status = load_plugin("playbooks/plugins/action/status_table.py")
-plan = load_plugin("playbooks/plugins/action/patch_plan.py")
+status = load_plugin("plugins/action/status_table.py")
+plan = load_plugin("plugins/action/patch_plan.py")
 
 APP = {
     "application": "shop",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from conftest import load_plugin, run_action
 
-action = load_plugin("playbooks/plugins/action/debian_packages.py")
-repair = load_plugin("playbooks/plugins/modules/dpkg_repair.py")
+action = load_plugin("plugins/action/debian_packages.py")
+repair = load_plugin("plugins/modules/dpkg_repair.py")
 STATUS = """Package: bash
 Essential: yes
 Status: install ok installed

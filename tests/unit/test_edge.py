@@ -18,11 +18,11 @@ from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
 # Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
 ROLE = ROOT / "roles/nginx"
-state = load_plugin("playbooks/plugins/modules/nginx_state.py")
-pack = load_plugin("playbooks/plugins/module_utils/precompress.py")
+state = load_plugin("plugins/modules/nginx_state.py")
+pack = load_plugin("plugins/module_utils/precompress.py")
 
 CONFIGURATION = "/etc/slipway/services/web/gunicorn.conf.py"
 LISTENERS = ("/etc/nginx/conf.d/slipway-hosts.conf", "/etc/nginx/snippets/slipway-listen.conf")

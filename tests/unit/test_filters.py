@@ -15,9 +15,9 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from conftest import load_plugin
 
-filters = load_plugin("playbooks/plugins/filter/slipway.py")
-urls = load_plugin("playbooks/plugins/filter/urls.py")
-probe = load_plugin("playbooks/plugins/module_utils/probe.py")
+filters = load_plugin("plugins/filter/slipway.py")
+urls = load_plugin("plugins/filter/urls.py")
+probe = load_plugin("plugins/module_utils/probe.py")
 
 # Characters that mean something to a shell, to systemd, to a URL or to YAML.
 AWKWARD = [

@@ -11,7 +11,7 @@ from conftest import ROOT, load_plugin
 from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
-networks = load_plugin("playbooks/plugins/filter/networks.py")
+networks = load_plugin("plugins/filter/networks.py")
 ROLE = ROOT / "roles/firewall"
 RULES = "/etc/nftables-slipway/wanted.nft"
 WORLD = ["0.0.0.0/0", "::/0"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import load_plugin, run_action, run_here
 
-firewalls = load_plugin("playbooks/plugins/module_utils/firewalls.py")
-reach = load_plugin("playbooks/plugins/action/edge_reach.py")
+firewalls = load_plugin("plugins/module_utils/firewalls.py")
+reach = load_plugin("plugins/action/edge_reach.py")
 DROP, REJECT, ACCEPT = {"drop": None}, {"reject": None}, {"accept": None}
 COUNTER = {"counter": {"packets": 0, "bytes": 0}}
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT, load_plugin
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
-state = load_plugin("playbooks/plugins/modules/host_state.py")
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
+state = load_plugin("plugins/modules/host_state.py")
 threads = sys.modules["ansible.module_utils.threads"]
 
 SHOWN = """\

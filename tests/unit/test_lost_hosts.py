@@ -51,8 +51,8 @@ def run(tmp_path: Path, *plays: dict[str, Any]) -> subprocess.CompletedProcess[s
 
 
 def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
-    """Return the play of release.yml with its own way of failing, and `work` in place of what it does."""
-    play = copy.deepcopy(yaml.safe_load((ROOT / "playbooks/release.yml").read_text())[0])
+    """Return the play of _release.yml with its own way of failing, and `work` in place of what it does."""
+    play = copy.deepcopy(yaml.safe_load((ROOT / "playbooks/_release.yml").read_text())[0])
     block = next(task for task in play["tasks"] if "rescue" in task)
     block["block"] = list(work)
     roll_back = yaml.safe_load((ROOT / "roles/release/tasks/take_back.yml").read_text())

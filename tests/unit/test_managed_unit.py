@@ -10,10 +10,10 @@ import pytest
 from conftest import ROOT, load_plugin
 
 # Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
-managed_unit = load_plugin("playbooks/plugins/module_utils/managed_unit.py")
-systemd_unit = load_plugin("playbooks/plugins/module_utils/systemd_unit.py")
+managed_unit = load_plugin("plugins/module_utils/managed_unit.py")
+systemd_unit = load_plugin("plugins/module_utils/systemd_unit.py")
 HEAD = "# Ansible managed\n"
 
 

@@ -16,8 +16,8 @@ import pytest
 from conftest import ROOT, load_plugin, load_yaml
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
-module = load_plugin("playbooks/plugins/modules/release_migrate.py")
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
+module = load_plugin("plugins/modules/release_migrate.py")
 question = sys.modules["ansible.module_utils.migration_question"]
 
 LOCK_TIMEOUT = """\
@@ -447,7 +447,7 @@ def test_release_is_asked_in_the_way_that_it_was_built_for(tmp_path: Path, marke
 def test_rollback_compares_the_release_that_was_selected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
 ) -> None:
-    select = load_plugin("playbooks/plugins/modules/release_select.py")
+    select = load_plugin("plugins/modules/release_select.py")
     for name in ("wanted", "other"):
         (tmp_path / "releases" / name / "static").mkdir(parents=True)
         (tmp_path / "releases" / name / ".complete").touch()

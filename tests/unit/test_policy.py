@@ -246,7 +246,7 @@ def test_what_needs_a_host_that_is_set_up_validates_that_beforehand() -> None:
             assert ("base", "preflight_setup") in before[: before.index(("preflight", "report"))], path.name
             checked.add(path.name)
     assert {"deploy.yml", "rollback.yml", "rotate.yml", "promote.yml"} <= checked
-    (play,) = load_yaml(ROOT / "playbooks/preflight_setup.yml")
+    (play,) = load_yaml(ROOT / "playbooks/_preflight_setup.yml")
     assert play["hosts"] == "database:redis:app:worker:edge"
 
 
@@ -548,7 +548,7 @@ def test_scripts_can_be_run() -> None:
         if path.is_file() and not path.is_symlink():
             script = path.read_bytes()[:2] == b"#!" and path.suffix != ".j2"
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            in_python = path.suffix == ".py" and path.is_relative_to(ROOT / "playbooks/plugins/modules")
+            in_python = path.suffix == ".py" and path.is_relative_to(ROOT / "plugins/modules")
             assert script == executable or in_python, name_of(path)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from conftest import load_plugin
 
-cluster = load_plugin("playbooks/plugins/module_utils/postgresql_cluster.py")
-redis_records = load_plugin("playbooks/plugins/modules/redis_records.py")
+cluster = load_plugin("plugins/module_utils/postgresql_cluster.py")
+redis_records = load_plugin("plugins/modules/redis_records.py")
 
 
 @pytest.fixture

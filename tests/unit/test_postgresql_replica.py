@@ -6,9 +6,9 @@ import ansible.module_utils
 import pytest
 from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
-replica = load_plugin("playbooks/plugins/modules/postgresql_replica.py")
+replica = load_plugin("plugins/modules/postgresql_replica.py")
 
 
 @pytest.mark.parametrize(

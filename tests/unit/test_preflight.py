@@ -15,8 +15,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from conftest import RELEASES, ROLES, ROOT, facts, load_plugin, load_yaml, options_of
 
-preflight = load_plugin("playbooks/plugins/action/preflight.py")
-report = load_plugin("playbooks/plugins/action/preflight_report.py")
+preflight = load_plugin("plugins/action/preflight.py")
+report = load_plugin("plugins/action/preflight_report.py")
 
 OPTIONS = yaml.safe_load("""
 web_name: {type: str, required: true}

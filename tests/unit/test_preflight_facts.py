@@ -14,8 +14,8 @@ import ansible.module_utils
 import pytest
 from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
-preflight_facts = load_plugin("playbooks/plugins/modules/preflight_facts.py")
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
+preflight_facts = load_plugin("plugins/modules/preflight_facts.py")
 
 
 def test_who_listens_is_named() -> None:

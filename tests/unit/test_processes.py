@@ -127,7 +127,7 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
     ],
 )
 def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any], message: str) -> None:
-    preflight = load_plugin("playbooks/plugins/action/preflight.py")
+    preflight = load_plugin("plugins/action/preflight.py")
     variables = variables_for(ROLE, "13", **fault)
     (task,) = load_yaml(ROLE / "tasks/preflight.yml")
     options = options_of(ROLE)
@@ -140,10 +140,10 @@ def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: 
 @pytest.fixture
 def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Return a function that runs the task on folders of the test's own, with a systemd that only listens."""
-    shared = load_plugin("playbooks/plugins/module_utils/systemd_unit.py")
+    shared = load_plugin("plugins/module_utils/systemd_unit.py")
     monkeypatch.setitem(sys.modules, "ansible.module_utils.systemd_unit", shared)
-    module = load_plugin("playbooks/plugins/modules/process_prune.py")
-    action = load_plugin("playbooks/plugins/action/process_prune.py")
+    module = load_plugin("plugins/modules/process_prune.py")
+    action = load_plugin("plugins/action/process_prune.py")
     calls: list[tuple[str, ...]] = []
 
     class Systemd:

@@ -24,8 +24,8 @@ from certificates import OperatorFiles
 from conftest import ROOT, load_plugin, run_action
 from wrong_inventories import ROWS, SECRET, TLS, write_source
 
-inventory_plugin = load_plugin("playbooks/plugins/action/preflight_inventory.py")
-host_plugin = load_plugin("playbooks/plugins/action/preflight_host.py")
+inventory_plugin = load_plugin("plugins/action/preflight_inventory.py")
+host_plugin = load_plugin("plugins/action/preflight_host.py")
 Run = Callable[..., CompletedProcess[str]]
 KINDS = ("database", "redis", "app", "worker", "edge")
 # What hosts say of themselves.
@@ -404,7 +404,7 @@ def test_traps_of_yaml(text: str, traps: list[tuple[int, str]]) -> None:
 def test_playbook_without_preflight_is_held_to_the_record(
     monkeypatch: pytest.MonkeyPatch, recorded: Any, variables: dict[str, Any], said: str
 ) -> None:
-    guard = load_plugin("playbooks/plugins/action/site_guard.py")
+    guard = load_plugin("plugins/action/site_guard.py")
     text = recorded if isinstance(recorded, str) else json.dumps(recorded)
     monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": f"{text}\n"})
     own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
@@ -426,7 +426,7 @@ def test_playbook_without_preflight_is_held_to_the_record(
 def test_playbook_that_needs_the_site_is_refused_on_a_bare_host(
     monkeypatch: pytest.MonkeyPatch, recorded: str, variables: dict[str, Any], refused: bool
 ) -> None:
-    guard = load_plugin("playbooks/plugins/action/site_guard.py")
+    guard = load_plugin("plugins/action/site_guard.py")
     monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": recorded})
     own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
     result = run_action(guard, variables=own, set_up=True)

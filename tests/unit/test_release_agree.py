@@ -9,7 +9,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from conftest import load_plugin, run_action
 
-action = load_plugin("playbooks/plugins/action/release_agree.py")
+action = load_plugin("plugins/action/release_agree.py")
 
 
 def agree(**releases: str) -> dict[str, Any]:

@@ -18,14 +18,14 @@ import pytest
 from conftest import ROOT, load_plugin
 
 # Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "playbooks/plugins/module_utils"))
+ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
 
-command = load_plugin("playbooks/plugins/module_utils/app_command.py")
-build = load_plugin("playbooks/plugins/modules/release_build.py")
-ship = load_plugin("playbooks/plugins/modules/release_ship.py")
-store = load_plugin("playbooks/plugins/module_utils/release_store.py")
-MARKER = load_plugin("playbooks/plugins/module_utils/migration_plan.py").MARKER
-union = load_plugin("playbooks/plugins/module_utils/static_union.py")
+command = load_plugin("plugins/module_utils/app_command.py")
+build = load_plugin("plugins/modules/release_build.py")
+ship = load_plugin("plugins/modules/release_ship.py")
+store = load_plugin("plugins/module_utils/release_store.py")
+MARKER = load_plugin("plugins/module_utils/migration_plan.py").MARKER
+union = load_plugin("plugins/module_utils/static_union.py")
 
 ROLE = ROOT / "roles/django_app"
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT, load_plugin
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
-module = load_plugin("playbooks/plugins/modules/release_hooks.py")
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
+module = load_plugin("plugins/modules/release_hooks.py")
 
 HOOK = {"name": "x", "when": "after_migrate", "command": ["true"]}
 

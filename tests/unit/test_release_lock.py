@@ -13,9 +13,9 @@ import pytest
 from conftest import ROOT, load_plugin
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
-module = load_plugin("playbooks/plugins/modules/release_lock.py")
-action = load_plugin("playbooks/plugins/action/release_lock.py")
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
+module = load_plugin("plugins/modules/release_lock.py")
+action = load_plugin("plugins/action/release_lock.py")
 
 ANN = {"by": "ann@elsewhere", "machine": "elsewhere", "pid": "1", "started": "1"}
 BOB = ANN | {"by": "bob@elsewhere", "pid": "2"}

@@ -21,7 +21,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from conftest import ROOT, load_plugin, run_action
 
-plugin = load_plugin("playbooks/plugins/action/release_source.py")
+plugin = load_plugin("plugins/action/release_source.py")
 
 FILES = {"manage.py": "x", "app/views.py": "y", "app/ünïcode name.txt": "z", "app/data/big": "0" * 300_000}
 LEFT_OUT = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import load_plugin
 
-reader = load_plugin("playbooks/plugins/plugin_utils/requirement_files.py")
+reader = load_plugin("plugins/plugin_utils/requirement_files.py")
 
 
 def read(files: dict[str, str], *requirements: str, **selection: Any) -> Any:

@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultSecret
 from conftest import load_plugin, run_action
 
-plugin = load_plugin("playbooks/plugins/action/rotate_vault.py")
+plugin = load_plugin("plugins/action/rotate_vault.py")
 
 SECRETS = [
     {"name": "vault_password", "rotate": "database"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import load_plugin
 
-audit = load_plugin("playbooks/plugins/modules/secret_audit.py")
+audit = load_plugin("plugins/modules/secret_audit.py")
 
 SECRET = "s3cret/with+signs and blanks"
 KEY = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAMAkV3Qp0jXxVZ7b8h2c1Jk5m6n7o8p9q0r1s2t3u4v\n"

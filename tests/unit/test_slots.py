@@ -13,9 +13,9 @@ import ansible.module_utils
 import pytest
 from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "playbooks/plugins/module_utils")]
+ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
 slots = importlib.import_module("ansible.module_utils.slots")
-release_slots = load_plugin("playbooks/plugins/modules/release_slots.py")
+release_slots = load_plugin("plugins/modules/release_slots.py")
 
 UNIT = "shop-web@a.service"
 TRACEBACK = ["Traceback (most recent call last):", "django.db.utils.OperationalError: connection refused"]

@@ -203,7 +203,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def test_release_is_asked_for_by_tls_under_its_name(tls_server: tuple[int, list[str]]) -> None:
     port, asked = tls_server
-    probe = load_plugin("playbooks/plugins/module_utils/probe.py")
+    probe = load_plugin("plugins/module_utils/probe.py")
     wanted = {"path": "/", "status": 200, "contains": f"{NAME} https"}
     by_tls = probe.Server(NAME, "https", 5, address="127.0.0.1", port=port, tls=True)
     assert probe.first_fault(by_tls, [wanted]) == ""
@@ -213,7 +213,7 @@ def test_release_is_asked_for_by_tls_under_its_name(tls_server: tuple[int, list[
 
 
 def test_application_is_asked_plainly_at_its_socket_where_nginx_speaks_tls(tmp_path: Path) -> None:
-    probe = load_plugin("playbooks/plugins/module_utils/probe.py")
+    probe = load_plugin("plugins/module_utils/probe.py")
     path = str(tmp_path / "web.sock")
     with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -18,7 +18,7 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from conftest import ROLES, ROOT, defaults_of, facts, load_plugin
 
-urls = load_plugin("playbooks/plugins/filter/urls.py")
+urls = load_plugin("plugins/filter/urls.py")
 TOPOLOGY = ROOT / "inventories/single/group_vars/all/topology.yml"
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """
@@ -166,7 +166,7 @@ def test_passwords_of_any_kind_arrive(resolve_in: Callable[..., Resolve]) -> Non
 
 
 def test_hosts_ask_each_other_by_tls(resolve_in: Callable[..., Resolve]) -> None:
-    authority = load_plugin("playbooks/plugins/filter/authority.py").new_authority()
+    authority = load_plugin("plugins/filter/authority.py").new_authority()
     resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_password="a", vault_redis_cache_password="b",
                          vault_redis_broker_password="c", vault_site_authority=authority)  # fmt: skip
     database = urlsplit(resolve("app1", "topology_database_url"))
@@ -237,9 +237,7 @@ def test_odd_passwords_arrive_in_the_environment_as_written(resolve_in: Callable
     resolve = resolve_in(
         ONE, vault_postgresql_password=ODD, django_app_environment={"PASSWORD": "{{ topology_database_password }}"}
     )
-    written = load_plugin("playbooks/plugins/filter/slipway.py").environment_file(
-        resolve("www", "django_app_environment")
-    )
+    written = load_plugin("plugins/filter/slipway.py").environment_file(resolve("www", "django_app_environment"))
     assert written.count("\n") == 1
     assert written.replace("\\\\", "\\").replace('\\"', '"').replace("\\$", "$").replace("\\`", "`") == (
         f'PASSWORD="{ODD}"\n'

@@ -16,7 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from conftest import INVENTORIES, ROOT, load_plugin, load_yaml, run_action
 
-plugin = load_plugin("playbooks/plugins/action/vault_secrets.py")
+plugin = load_plugin("plugins/action/vault_secrets.py")
 
 WANTED = [{"name": "vault_one", "length": 40}, {"name": "vault_two"}]
 # Comments, order, quoting, text of several lines and what Ansible's loader alone understands.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import INVENTORIES, ROOT, load_plugin, load_yaml
 
-plugin = load_plugin("playbooks/plugins/callback/whole_run.py")
+plugin = load_plugin("plugins/callback/whole_run.py")
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
 CONTROL = {"secrets.yml", "promote.yml", "move_redis.yml"}
 each_playbook = pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)

@@ -187,10 +187,10 @@ def name(host: Host) -> str:
 @pytest.fixture
 def firewall(playbook: Playbooks, name: str) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Return what runs the firewall's playbooks on the host with variables changed; leave all as it was."""
-    close = str(PROJECT / "playbooks/firewall_close.yml")
+    close = str(PROJECT / "playbooks/_firewall_close.yml")
 
     def run(close_too: bool = True, **variables: Any) -> subprocess.CompletedProcess[str]:
-        books = ["firewall_open.yml", *([close] if close_too else [])]
+        books = ["_firewall_open.yml", *([close] if close_too else [])]
         return playbook(*books, "--limit", name, "--extra-vars", json.dumps(variables))
 
     yield run
@@ -306,7 +306,7 @@ def test_the_host_takes_rules_back_by_itself(host: Host, name: str, playbook: Pl
     watch = "until systemctl --quiet is-active nftables-slipway-revert.timer; do sleep 0.1; done; sleep 1; echo armed"
     with subprocess.Popen([*ssh(host), watch], stdout=subprocess.PIPE, text=True) as watching:
         time.sleep(1)
-        run = playbook.start("firewall_open.yml", "--limit", name, "--extra-vars", json.dumps(SHUT))
+        run = playbook.start("_firewall_open.yml", "--limit", name, "--extra-vars", json.dumps(SHUT))
         assert watching.stdout is not None
         assert watching.stdout.readline() == "armed\n"
         subprocess.run(["pkill", "-KILL", "-P", str(run.pid)], check=False)

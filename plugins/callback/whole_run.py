@@ -30,7 +30,7 @@ short_description: Refuse to run a part of one of the project's playbooks
 description: Refuses --tags, --skip-tags, --start-at-task, and --limit where it would leave out the control node.
 requirements: [enabling in ansible.cfg]
 """
-PLAYBOOKS = Path(__file__).resolve().parents[2]
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 # Molecule leaves these out of every run; no task has them.
 MOLECULE_TAGS = {"molecule-idempotence-notest", "molecule-notest", "notest"}
 PAGE = "docs/operating.md#parts-of-a-run"

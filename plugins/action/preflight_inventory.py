@@ -42,7 +42,7 @@ plan = sys.modules[Plan.__module__]
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
-TOPOLOGY = Path(__file__).resolve().parents[3] / "inventories/single/group_vars/all/topology.yml"
+TOPOLOGY = Path(__file__).resolve().parents[2] / "inventories/single/group_vars/all/topology.yml"
 ANSIBLE = "2.19"
 COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
 SKEW_SECONDS = 30

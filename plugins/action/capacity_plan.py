@@ -24,7 +24,7 @@ Preflight = action_loader.get("preflight", class_only=True)
 preflight = sys.modules[Preflight.__module__]
 capacity = sys.modules[filter_loader.get("capacity_arithmetic").j2_function.__module__]
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "templates/plan.html.j2"
+TEMPLATE = Path(__file__).resolve().parents[2] / "playbooks/templates/plan.html.j2"
 ROLES = {"database": "postgresql", "redis": "redis", "app": "gunicorn", "worker": "celery", "edge": "nginx"}
 HARDWARE = {"topology_cores": "cores", "topology_memory_mb": "memory_mb", "topology_disk_mb": "disk_mb"}
 # What Ansible's facts have it from.
