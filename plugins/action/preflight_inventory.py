@@ -9,7 +9,7 @@ It runs once for all hosts, opens no connection, and adds to preflight's faults:
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
 - another site than the one that is recorded on a host: its application, database, vault, or a group that is empty now;
 - what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
-- another ansible-core than the project is made for, and collections that are missing.
+- collections that are missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from ansible.errors import AnsibleError
 from ansible.inventory.manager import IGNORED
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import action_loader
-from ansible.release import __version__ as ansible_version
 from ansible.template import Templar
 from ansible.utils.display import Display
 
@@ -43,7 +42,6 @@ plan = sys.modules[Plan.__module__]
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
 TOPOLOGY = Path(__file__).resolve().parents[2] / "inventories/single/group_vars/all/topology.yml"
-ANSIBLE = "2.19"
 COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
 SKEW_SECONDS = 30
 # By the first word of a service's name: whose processes hold its port.
@@ -322,11 +320,8 @@ def site_faults(record: Mapping[str, Any], wanted: Mapping[str, Any], groups: li
             yield Fault("", why, fix=fix)
 
 
-def tool_faults(version: str, collections: tuple[str, ...]) -> Iterator[Any]:
-    """Yield what is wrong with the tools of the control node."""
-    if version.split(".")[:2] != ANSIBLE.split("."):
-        why = f"ansible-core is {version}; Slipway is made for {ANSIBLE}"
-        yield Fault("", why, fix="make bootstrap, and . .venv/bin/activate")
+def collection_faults(collections: tuple[str, ...]) -> Iterator[Any]:
+    """Yield the collections that are missing on the control node."""
     for collection in collections:
         try:
             known = importlib.util.find_spec(f"ansible_collections.{collection}") is not None
@@ -380,7 +375,7 @@ class ActionModule(Preflight):
         everybody = [
             *unread_faults(sources, variables.get("groups", {}), variables.get("groups", {}).get("all", ())),
             *self._traps(sources),
-            *tool_faults(ansible_version, COLLECTIONS),
+            *collection_faults(COLLECTIONS),
         ]
         faults += [("", fault) for fault in everybody]
         return result | {"changed": False, "faults": len(faults)} | preflight.keep(variables, "inventory", faults)

@@ -5,6 +5,8 @@ checks too. A task of a playbook cannot prevent that, as it is left out itself. 
 play on the control node, which --limit leaves out without a word. Playbooks of other projects are not looked at, unless
 they import one of these.
 
+An ansible-core that is not supported is refused, and one whose own support has ended is warned of, once in a run.
+
 An inventory whose structure is wrong is refused here too: Ansible reads much of it without an error and then finds no
 host, so that no task could tell.
 """
@@ -22,22 +24,51 @@ from typing import Any
 import yaml
 from ansible import context
 from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as ansible_version
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 DOCUMENTATION = """
 name: whole_run
 type: aggregate
 short_description: Refuse to run a part of one of the project's playbooks
-description: Refuses --tags, --skip-tags, --start-at-task, and --limit where it would leave out the control node.
+description:
+  - Refuses --tags, --skip-tags, --start-at-task, and --limit where it would leave out the control node.
+  - Refuses an unsupported ansible-core and an inventory with a wrong structure.
 requirements: [enabling in ansible.cfg]
 """
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+SUPPORTED = PLAYBOOKS.parent / "meta/runtime.yml"
+# The last series of ansible-core for a control node with Python 3.11, which gets no fixes since November 2026.
+ENDED = "2.19"
 # Molecule leaves these out of every run; no task has them.
 MOLECULE_TAGS = {"molecule-idempotence-notest", "molecule-notest", "notest"}
 PAGE = "docs/operating.md#parts-of-a-run"
+ANSIBLE_PAGE = "docs/operating.md#the-control-node"
 INVENTORY_PAGE = "docs/operating.md#how-an-inventory-is-read"
 GROUPS = ("database", "redis", "app", "worker", "edge")
 PARTS = ("hosts", "children", "vars")
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(\[[A-Za-z0-9:]+\][A-Za-z0-9_.:-]*)*")
+
+
+def ansible_fault(version: str, supported: str) -> str:
+    """Return why a version of ansible-core is refused, or nothing."""
+    if SpecifierSet(supported, prereleases=True).contains(version):
+        return ""
+    return (
+        f"ansible-core {version} is refused: Slipway supports {supported}. "
+        "Install the locked version with make bootstrap, and activate it with . .venv/bin/activate"
+    )
+
+
+def ansible_warning(version: str) -> str:
+    """Return the warning of a version of ansible-core whose support has ended, or nothing."""
+    if Version(version).release[:2] != Version(ENDED).release:
+        return ""
+    return (
+        f"ansible-core {ENDED} is out of support since November 2026 and gets no more security fixes. "
+        f"Use Python 3.12 or newer on the control node: make bootstrap PYTHON=python3.13. {ANSIBLE_PAGE} says more"
+    )
 
 
 def is_ours(path: str) -> bool:
@@ -185,6 +216,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         ours = [pattern for file, pattern in plays if is_ours(file)]
         if not ours:
             return
+        supported = yaml.safe_load(SUPPORTED.read_text(encoding="utf-8"))["requires_ansible"]
+        if why := ansible_fault(ansible_version, supported):
+            self._refuse(f"{why}.", ANSIBLE_PAGE)
+        if warning := ansible_warning(ansible_version):
+            self._display.warning(f"{warning}.")
         inventory = playbook.get_plays()[0].get_variable_manager()._inventory
         hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
         wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)

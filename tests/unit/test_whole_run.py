@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.release import __version__ as ansible_version
 from conftest import INVENTORIES, ROOT, load_plugin, load_yaml
 
 plugin = load_plugin("plugins/callback/whole_run.py")
@@ -46,6 +48,39 @@ def test_part_of_a_playbook_is_refused(path: Path) -> None:
         said = refusal(path, **options)
         assert said.startswith(f"{named} is refused: {path.name}"), options
         assert "Run it whole" in said
+
+
+SUPPORTED = load_yaml(ROOT / "meta/runtime.yml")["requires_ansible"]
+
+
+@pytest.mark.parametrize("version", ["2.18.7", "2.2", "2.22.0", "2.22.0rc1", "3.0.0"])
+def test_unsupported_ansible_is_refused(version: str) -> None:
+    said = plugin.ansible_fault(version, SUPPORTED)
+    assert said.startswith(f"ansible-core {version} is refused") and SUPPORTED in said
+    assert "make bootstrap" in said
+
+
+@pytest.mark.parametrize("version", ["2.19.0", "2.19.14", "2.20.3", "2.21.0rc1", "2.21.5"])
+def test_supported_ansible_passes(version: str) -> None:
+    assert not plugin.ansible_fault(version, SUPPORTED)
+    assert bool(plugin.ansible_warning(version)) == version.startswith("2.19.")
+
+
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-test.txt"])
+def test_locked_ansible_is_supported(lock: str) -> None:
+    versions = re.findall(r"^ansible-core==([^ ]+)", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE)
+    assert versions
+    assert not any(plugin.ansible_fault(version, SUPPORTED) for version in versions)
+
+
+def test_run_is_refused_or_warned_by_its_ansible(tmp_path: Path, run_playbook: Callable[..., Any]) -> None:
+    """The warning comes once in a run, however many plays it has."""
+    (tmp_path / "hosts.yml").write_text("app: {hosts: {a: {ansible_connection: local}}}\n", encoding="utf-8")
+    done = run_playbook("-i", "hosts.yml", ROOT / "playbooks/plan.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    assert "PLAY [" in done.stdout
+    assert "is refused: Slipway supports" not in done.stderr
+    ended = ansible_version.startswith(f"{plugin.ENDED}.")
+    assert (done.stdout + done.stderr).count(f"ansible-core {plugin.ENDED} is out of support") == int(ended)
 
 
 @each_playbook
