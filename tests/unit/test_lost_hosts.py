@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -108,3 +109,28 @@ def test_guard_ends_the_run_where_a_play_has_lost_all_its_hosts(tmp_path: Path) 
     result = run(tmp_path, lost, guard(), NEXT)
     assert result.returncode != 0 and "second failed or could not be reached" in " ".join(result.stdout.split())
     assert "Go on" not in result.stdout
+
+
+@pytest.mark.parametrize("before", [{}, {"from": "redis9"}, {"from": "redis2"}], ids=["none", "unknown", "in use"])
+def test_redis_is_moved_from_a_host_that_had_it_before(tmp_path: Path, before: dict[str, str]) -> None:
+    """A name without a host would leave the queue behind, and the host that Redis is on now would lose it."""
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    hosts = {"hosts": {"redis1": local, "redis2": local}, "vars": {"topology_redis_hosts": ["redis2"]}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": hosts}))
+    play = yaml.safe_load((ROOT / "playbooks/move_redis.yml").read_text())[0]
+    (tmp_path / "playbook.yml").write_text(yaml.safe_dump([play]))
+    (tmp_path / "none.cfg").touch()
+    results = [
+        subprocess.run(
+            ["ansible-playbook", "-i", "hosts.yml", "playbook.yml", "-e", json.dumps(given)],
+            cwd=tmp_path,
+            env=os.environ | {"ANSIBLE_CONFIG": str(tmp_path / "none.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for given in (before, {"from": "redis1"})
+    ]
+    said = " ".join(results[0].stdout.split())
+    assert results[0].returncode != 0 and f"from is {before.get('from', 'not given')}, which must be the name" in said
+    assert results[1].returncode == 0, results[1].stdout
