@@ -83,7 +83,7 @@ def guard() -> dict[str, Any]:
 
 
 def test_next_play_does_not_run(tmp_path: Path) -> None:
-    play = yaml.safe_load((ROOT / "playbooks/database.yml").read_text())[0]
+    play = yaml.safe_load((ROOT / "playbooks/_database.yml").read_text())[0]
     settings = {name: play[name] for name in ("any_errors_fatal", "max_fail_percentage")}
     first = {"hosts": "first:second", "gather_facts": False, "tasks": [LOSE_SECOND, WORK, WORK]} | settings
     result = run(tmp_path, first, NEXT)

@@ -250,6 +250,16 @@ def test_what_needs_a_host_that_is_set_up_validates_that_beforehand() -> None:
     assert play["hosts"] == "database:redis:app:worker:edge"
 
 
+@pytest.mark.parametrize("name", ["base.yml", "database.yml", "redis.yml", "edge.yml", "site.yml", "deploy.yml"])
+def test_nothing_is_changed_before_the_faults_are_listed(name: str) -> None:
+    order = list(roles_of(flat(ROOT / "playbooks" / name)))
+    report = order.index(("preflight", "report"))
+    assert all(entry.startswith("preflight") for _, entry in order[:report]), order[:report]
+    assert any(entry == "main" for _, entry in order[report:])
+    # A service is set up on some of the hosts too; a release reaches all or none.
+    assert (("release", "preflight_hosts") in order[:report]) == (name in ("site.yml", "deploy.yml"))
+
+
 def test_no_play_is_a_layer_of_configuration() -> None:
     """Play vars outrank an inventory, and role parameters everything."""
     for path, play in PLAYS:

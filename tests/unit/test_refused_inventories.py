@@ -8,7 +8,6 @@ where nobody listens.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -211,7 +210,10 @@ def test_plain_secret_of_a_second_inventory_is_told(tmp_path: Path, run_playbook
     )
 
 
-@pytest.mark.parametrize("playbook", ["deploy.yml", "rollback.yml", "rotate.yml", "promote.yml"])
+NEEDS_BASE = ["deploy.yml", "rollback.yml", "rotate.yml", "promote.yml", "database.yml", "redis.yml", "edge.yml"]
+
+
+@pytest.mark.parametrize("playbook", NEEDS_BASE)
 def test_host_that_site_yml_of_this_version_has_not_set_up_is_refused(
     tmp_path: Path, run_playbook: Run, playbook: str
 ) -> None:
@@ -378,55 +380,6 @@ def test_way_to_root_that_fails_is_told_with_what_helps(
 )
 def test_traps_of_yaml(text: str, traps: list[tuple[int, str]]) -> None:
     assert [(line, name) for line, name, *_ in inventory_plugin.yaml_traps(text)] == traps
-
-
-@pytest.mark.parametrize(
-    ("recorded", "variables", "said"),
-    [
-        ("", {}, ""),
-        (SITE, {}, ""),
-        (SITE, {"base_site": SITE | {"vault": "9a9a"}}, "the vault is not the one that this host was set up with"),
-        (SITE, {"base_site": SITE | {"application": "blog"}}, "blog would be begun beside it"),
-        (SITE, {"base_groups": ["database"]}, "the group worker has no host any more"),
-        (SITE, {"base_site": SITE | {"vault": "9a9a"}, "base_site_change": True}, ""),
-        (SITE, {"base_site": {}}, ""),  # a topology of before
-        ("{", {}, "cannot be read"),
-        # Preflight has said it already.
-        (SITE, {"base_site": SITE | {"vault": "9a9a"}, "ansible_facts": {"preflight_site": SITE}}, ""),
-    ],
-)
-def test_playbook_without_preflight_is_held_to_the_record(
-    monkeypatch: pytest.MonkeyPatch, recorded: Any, variables: dict[str, Any], said: str
-) -> None:
-    guard = load_plugin("plugins/action/site_guard.py")
-    text = recorded if isinstance(recorded, str) else json.dumps(recorded)
-    monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": f"{text}\n"})
-    own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
-    result = run_action(guard, variables=own)
-    assert bool(result.get("failed")) is bool(said) and said in result.get("faults", "")
-
-
-@pytest.mark.parametrize(
-    ("recorded", "variables", "refused"),
-    [
-        ("", {}, True),
-        ("", {"base_site_change": True}, True),
-        (json.dumps(SITE), {}, False),
-        ("", {"base_site": {}}, False),
-        # site.yml has validated the host and prepares it, or would, with --check.
-        ("", {"ansible_facts": {"preflight_site": {}}}, False),
-    ],
-)
-def test_playbook_that_needs_the_site_is_refused_on_a_bare_host(
-    monkeypatch: pytest.MonkeyPatch, recorded: str, variables: dict[str, Any], refused: bool
-) -> None:
-    guard = load_plugin("plugins/action/site_guard.py")
-    monkeypatch.setattr(guard.ActionModule, "_low_level_execute_command", lambda *_: {"stdout": recorded})
-    own = {"base_site": SITE, "base_groups": SITE["groups"], "ansible_facts": {}} | variables
-    result = run_action(guard, variables=own, set_up=True)
-    assert bool(result.get("failed")) is refused
-    assert ("run playbooks/site.yml" in result.get("faults", "")) is refused
-    assert not run_action(guard, variables=own).get("failed")
 
 
 def test_variables_of_nobody_are_named(tmp_path: Path) -> None:

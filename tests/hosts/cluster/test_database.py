@@ -213,7 +213,7 @@ def test_data_of_another_origin_are_refused(playbook: Playbooks, replica: Host, 
     assert f"{name} has data that are not from there" in text
     assert f"-e postgresql_reinitialise={name}" in text
     # Without preflight the role refuses as well.
-    done = playbook("database.yml")
+    done = playbook("_database.yml")
     assert done.returncode != 0
     assert "data of another origin" in " ".join(done.stdout.split())
     assert "precious" in replica.check_output("runuser -u postgres -- psql -Atqlc ''")
