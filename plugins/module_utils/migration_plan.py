@@ -1,4 +1,4 @@
-"""Ask Django which migrations a command would apply, and what they do to the release that serves meanwhile.
+"""Ask Django which migrations a command would apply, and what they do to the active release meanwhile.
 
 The module release_migrate gives the text of this file to `manage.py shell` of any project, so it stands on the standard
 library and on Django (3.2 to 5.2) alone, and imports Django only where it is used.
@@ -282,7 +282,7 @@ class Judge:
         elif before.null:
             # An older release writes NULL, also where the database has a default, unless Django fills the field.
             if self.fills(before) or (self.has_database_default(before) and self.has_database_default(after)):
-                self.warn(f"makes column {column} NOT NULL: see that the release that serves writes no NULL to it")
+                self.warn(f"makes column {column} NOT NULL: see that the active release writes no NULL to it")
             else:
                 self.required[key] = f"makes column {column} NOT NULL"
         elif self.needs_value(after) and not self.needs_value(before) and not self.fills(before):

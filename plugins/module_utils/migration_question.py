@@ -65,7 +65,7 @@ def shorten(names: list[str]) -> str:
 def destructive_refusal(found: list[str]) -> str:
     """Return why pending migrations are not applied; `found` is what is said of them."""
     return (
-        "The release that serves cannot work with what these migrations leave, so none was applied:\n"
+        "The active release cannot work with what these migrations leave, so none was applied:\n"
         + "".join(f"  {text}\n" for text in found)
         + "Write it in two releases (expand, then contract: docs/migrations.md), or allow it with"
         " -e '{\"django_app_migrate_destructive\": true}'"

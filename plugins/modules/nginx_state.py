@@ -19,7 +19,7 @@ description:
   - Writes the files in C(folder) that the configuration of Nginx includes. They are the state themselves; what is not
     said anew stands, so that a server is drained, and the site closed, until somebody takes that back.
   - C(upstream.conf) has the servers of the application, C(maintenance.conf) whether the site is closed,
-    C(release.conf) the release that serves, which is part of the key of kept pages. C(proxies.geo) and
+    C(release.conf) the active release, which is part of the key of kept pages. C(proxies.geo) and
     C(proxies.realip) are for the networks of a CDN that a timer fetches; until then they are empty.
   - Returns in C(ipv6) whether a program on this host can listen by IPv6.
 options:

@@ -32,7 +32,7 @@ module: release_migrate
 short_description: Apply the migrations of a release while the release before it serves
 description:
   - Asks the release which migrations its database lacks, with one start of Django. When there are none, that is all.
-  - Refuses those that the release that serves cannot live with. What cannot be judged gives a warning.
+  - Refuses those that the active release cannot live with. What cannot be judged gives a warning.
   - Refuses a release that does not fit the schema of the database, where the database has migrations that the release
     does not know, or lacks some that are not to be applied.
   - Applies them in the unit C(APP-migrate.service), which outlives this module and the connection to the host. A run
@@ -61,7 +61,7 @@ options:
   statement_timeout: {description: "Seconds that a statement may take, 0 for any.", type: int, default: 0}
   attempts: {description: How often to try in all., type: int, default: 5}
   timeout: {description: Seconds that one attempt may take in all., type: int, default: 14400}
-  destructive: {description: Whether to apply what breaks the release that serves., type: bool, default: false}
+  destructive: {description: Whether to apply what breaks the active release., type: bool, default: false}
   apply:
     description:
       - Whether to apply migrations; otherwise code and schema are only compared, and a release that cannot be asked
@@ -298,7 +298,7 @@ class Migration:
             )
 
     def refuse_or_warn(self, plan: dict[str, Any]) -> None:
-        """Say what the operator should know, and end the module where the release that serves would break."""
+        """Say what the operator should know, and end the module where the active release would break."""
         for item in plan["warnings"]:
             self.module.warn(entry(item))
         for item in self.pending:

@@ -110,7 +110,7 @@ def adding_migration(folder: Path) -> None:
 
 
 def removing_migration(folder: Path) -> None:
-    """Add a migration that takes away what the release that serves uses."""
+    """Add a migration that takes away what the active release uses."""
     last = last_migration(folder)
     (folder / "shop/migrations/9001_removing.py").write_text(
         "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
@@ -181,7 +181,7 @@ def test_refused_release_leaves_the_other_serving(cluster: Cluster, visitors: Vi
     result = cluster.playbook("deploy.yml", *cluster.source(case.replace(" ", "-"), change), *arguments)
     assert result.returncode != 0
     assert said in " ".join(result.stdout.split()), result.stdout[-6000:]
-    assert "what served before serves on" in result.stdout
+    assert "the previous release is still active" in result.stdout
     after = cluster.serving()
     if case == "worker that does not start":
         # The web server had changed over, and has been started anew.
