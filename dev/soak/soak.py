@@ -241,7 +241,7 @@ class Soak:
         row.changes += 1
 
     def unseen(self, result: Result) -> str:
-        """Return a fault when no visitor was shown the release that serves now."""
+        """Return a fault when no visitor was shown the active release now."""
         mark = self.served.name if self.served else ""
         return "" if result.marks[mark] else f"nobody was shown release {mark}: {dict(result.marks)}"
 
