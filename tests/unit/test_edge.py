@@ -115,6 +115,8 @@ def written(variables_for: Callable[..., dict[str, Any]]) -> Written:
         ("nginx_media_policies", {"PDF": "frame-ancestors 'self'"}, "must be for types"),
         ("nginx_media_policies", {"video/mp4": 'a "b"'}, "must have values without"),
         ("nginx_own_headers", {"content-security-policy": "x"}, "differs from file to file"),
+        ("nginx_own_headers", {"Access-Control-Allow-Origin": "x"}, "differs from file to file"),
+        ("nginx_page_headers", {"x-request-id": "x"}, "is not for this variable: Nginx says it"),
         ("nginx_own_headers", {"Permissions-Policy": "a\\b"}, "must have values without"),
         ("nginx_redirects", [{"path": '/a"b/', "to": "/"}], "must have paths"),
     ],
@@ -174,11 +176,81 @@ def test_header_of_every_answer_is_sent_once(
     assert not inspect_role(ROLE, variables_for(ROLE, "12", **headers))
     own = {"nginx_own_headers": {"Permissions-Policy": "usb=()", "X-Own": "1"}}
     texts = written("nginx", "12", **headers, **own)
-    snippets = [texts[f"/etc/nginx/snippets/slipway-{file}-headers.conf"] for file in ("security", "own")]
-    added = [header.lower() for header in re.findall(r"(?m)^add_header (\S+)", "".join(snippets))]
+    added = [
+        header.lower() for header, _ in added_headers(texts, texts["/etc/nginx/snippets/slipway-own-headers.conf"])
+    ]
     assert sorted(added) == ["permissions-policy", "referrer-policy", "x-frame-options", "x-own"]
     maps = texts["/etc/nginx/conf.d/slipway-http.conf"]
     assert 'camera=()"' in maps and "$slipway_own_x_own" in maps and "$slipway_own_permissions_policy" not in maps
+
+
+# Sends what the kit sends too, in one place and in two spellings.
+VARIED = {
+    "Content-Security-Policy": "default-src 'self'",
+    "x-frame-options": "SAMEORIGIN",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cache-Control": "no-cache",
+    "Access-Control-Allow-Origin": "https://a.example",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def added_headers(texts: dict[str, str], text: str) -> list[tuple[str, str]]:
+    """Return name and value of what a text adds to an answer, in itself and in what it includes, not in its blocks."""
+    found = []
+    for line in re.sub(r"\{[^{}]*\}", "", text.partition("\n")[2]).splitlines():
+        if name := re.match(r"\s*include (snippets/\S+);", line):
+            found += added_headers(texts, texts[f"/etc/nginx/{name[1]}"])
+        elif name := re.match(r"\s*add_header (\S+) (.+?)(?: always)?;", line):
+            found.append((name[1], name[2]))
+    return found
+
+
+def locations_of(texts: dict[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """Return what each location that adds headers adds."""
+    found = {}
+    for text in texts.values():
+        for block in re.finditer(r"(?m)^( *)location (.+) \{$\n((?:.*\n)*?)^\1\}$", text):
+            found[block[2]] = added_headers(texts, f"\n{block[3]}")
+    return {path: headers for path, headers in found.items() if headers}
+
+
+@pytest.mark.parametrize("release", ["12", "13"])
+@pytest.mark.parametrize("tls", [{}, TLS], ids=["plain", "tls"])
+def test_no_location_adds_a_header_twice(written: Written, release: str, tls: dict[str, str]) -> None:
+    extra = [
+        {"path": "/plain/", "config": "proxy_pass http://other;"},
+        {
+            "path": "/own/",
+            "config": 'add_header content-security-policy "x";\nadd_header "X-Frame-Options" DENY always;',
+        },
+    ]
+    texts = written(
+        "nginx",
+        release,
+        nginx_security_headers=VARIED,
+        nginx_page_headers={"Permissions-Policy": "usb=()"},
+        nginx_extra_locations=extra,
+        nginx_redirects=[{"path": "/old/", "to": "/"}],
+        nginx_cache_locations=["/shop/"],
+        nginx_unbuffered_locations=["/ws/"],
+        **tls,
+    )
+    found = locations_of(texts)
+    assert {"/", "= /-/error", "/media/", "/static/", '= "/old/"', "/plain/", "/own/", '"/shop/"', '"/ws/"'} <= {*found}
+    redirect = re.search(r"(?s)# Plain HTTP.*?\n\}", texts["/etc/nginx/conf.d/slipway-hosts.conf"])
+    if redirect:
+        found["plain HTTP"] = added_headers(texts, redirect[0])
+    for path, headers in found.items():
+        names = [name.lower().strip('"') for name, _ in headers]
+        assert len(names) == len(set(names)), f"{path}: {sorted(names)}"
+        assert {"content-security-policy", "x-frame-options", "x-content-type-options"} <= {*names}, path
+        values = dict(zip(names, (value for _, value in headers), strict=True))
+        # A page says what the inventory says; what Nginx answers keeps its own policy.
+        is_page = path in ("/", '"/shop/"', '"/ws/"', "/plain/", '= "/healthz"')
+        assert (values["content-security-policy"] == "$slipway_content_security_policy") is is_page, path
+        assert (values["x-frame-options"] == "$slipway_x_frame_options") is is_page, path
+    assert dict(found["/media/"])["Content-Security-Policy"] == "$slipway_media_policy"
 
 
 @pytest.mark.parametrize("ipv6", [True, False, "false"])
