@@ -225,14 +225,8 @@ def main() -> None:
                 "default": [],
                 "options": {"path": path, **ATTRIBUTES, "hand_down_group": {"type": "bool", "default": False}},
             },
-            "own": {
-                "type": "dict",
-                "options": {
-                    "user": {"type": "str", "required": True},
-                    "paths": {"type": "list", "elements": "path", "required": True},
-                    "adopt": {"type": "bool", "default": True},
-                },
-            },
+            # The action has validated it.
+            "own": {"type": "dict"},
             "files": {
                 "type": "list",
                 "elements": "dict",

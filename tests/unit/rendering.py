@@ -73,7 +73,7 @@ def texts_of(use: Use, files: list[Any], variables: dict[str, Any]) -> list[File
     found = []
     templar = Templar(DataLoader(), variables)
     for arguments in templar.template(files):
-        source = use.role / "templates" / arguments["src"]
+        source = (use.role / "templates" / arguments["src"]).resolve()
         templar.available_variables |= generate_ansible_template_vars(arguments["src"], str(source))
         # As the action does: it trims blocks.
         text = templar.copy_with_new_env(searchpath=[str(source.parent)]).template(
