@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from ansible.module_utils import config_backup
@@ -23,6 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "stamps": {"type": "path", "default": "/var/lib/slipway-applied"},
 }
 # What has been done to a unit, by the command of systemctl.
+REFUSED = "reload failed: "
 DONE = {"start": "started", "restart": "restarted", "reload": "reloaded"}
 
 
@@ -100,12 +102,16 @@ def keep(module: AnsibleModule, options: dict[str, Any]) -> list[str]:
         if around:
             act("stop", *around)
         actions.append(action)
+        begun = time.time()
         done, said = systemd.try_run(action, unit)
         if not done or not systemd.runs(unit):
             journal = systemd.journal(unit)
+            # What the unit's own ExecReload= has found in the log of the service.
+            reasons = [line for line in systemd.journal(unit, begun) if line.startswith(REFUSED)]
             restored = restore(module, copy, files, "reload" if action == "reload" else "restart", around)
+            reason = "; ".join(reasons) or said or "it does not stay active"
             module.fail_json(
-                msg=f"systemctl {action} {unit} failed: {said or 'it does not stay active'}. {restored}",
+                msg=f"systemctl {action} {unit} failed: {reason}. {restored}",
                 journal=journal,
             )
         if around:

@@ -66,9 +66,9 @@ class Host:
     def run(self, *_: str) -> None:
         """Do what is not about the configuration."""
 
-    def journal(self, _: str) -> list[str]:
+    def journal(self, _: str, since: float = 0) -> list[str]:
         """Return what the unit wrote."""
-        return ["its last words"]
+        return ["reload failed: port 80 is taken", "its last words"] if since else ["its last words"]
 
     def try_run(self, action: str, *_: str) -> tuple[bool, str]:
         """Do what systemctl is told."""
@@ -134,6 +134,32 @@ def test_refused_reload_keeps_the_unit(host: Host) -> None:
     with pytest.raises(Failed):
         host.keep("reload_on")
     assert (host.state, host.conf.read_text()) == ("active", f"{HEAD}good")
+
+
+def test_reason_that_a_reload_was_refused_is_told(host: Host) -> None:
+    assert host.keep("reload_on") == ["restart"]
+    host.write("bad")
+    with pytest.raises(Failed) as raised:
+        host.keep("reload_on")
+    said = raised.value.args[0]["msg"]
+    assert (
+        "systemctl reload x.service failed: reload failed: port 80 is taken. The previous files were restored" in said
+    )
+
+
+def test_state_of_nginx_is_restored_but_never_removed(host: Host) -> None:
+    """What maintenance.yml has said and Nginx did not hear is not in force after the next reload either."""
+    state = host.conf.with_name("maintenance.conf")
+    state.write_text("# State of this host, kept by Slipway.\nopen")
+    assert host.keep() == ["restart"]
+    state.write_text("# State of this host, kept by Slipway.\nclosed")
+    new = host.conf.with_name("release.conf")
+    new.write_text("# State of this host, kept by Slipway.\nnew")
+    host.write("bad")
+    with pytest.raises(Failed):
+        host.keep()
+    assert state.read_text().endswith("open")
+    assert new.exists()
 
 
 def test_renamed_path_restarts_nothing(host: Host) -> None:
