@@ -261,3 +261,21 @@ def test_who_fails_to_log_in_has_to_wait(host: Host) -> None:
     refused = said.count("Permission denied (publickey)")
     assert refused >= 1
     assert (refused < 6) == ("OpenSSH_9.2" not in version), said
+
+
+@on_one_host
+def test_reload_that_sshd_cannot_do_fails(host: Host) -> None:
+    """A port that another process holds: sshd listens on the others, and says it in its log alone."""
+    extra = "/etc/ssh/sshd_config.d/zz-test.conf"
+    held = "import socket, time; server = socket.create_server(('', 2222)); time.sleep(600)"
+    host.check_output("systemd-run --quiet --unit=slipway-test-ssh python3 -c %s", held)
+    wait_until(lambda: host.run("ss -ltn | grep -q :2222").succeeded, "the port is held")
+    try:
+        host.check_output("printf 'Port 22\\nPort 2222\\n' >%s && sshd -t", extra)
+        assert host.run("systemctl reload ssh").failed
+        said = host.check_output("journalctl --sync; journalctl --unit ssh --lines 20 --output cat")
+        assert "reload failed: error: Bind to port 2222" in said
+    finally:
+        host.check_output("rm %s; systemctl stop slipway-test-ssh", extra)
+    assert host.run("systemctl reload ssh").succeeded
+    assert host.check_output("systemctl is-active ssh") == "active"

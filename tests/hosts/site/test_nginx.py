@@ -6,7 +6,7 @@ import re
 
 import pytest
 import requests
-from conftest import APP, Site
+from conftest import APP, Site, wait_until
 from testinfra.host import Host
 
 testinfra_hosts = ["ansible://edge"]
@@ -122,4 +122,30 @@ def test_refuses_a_broken_configuration_and_goes_on(host: Host, site: Site) -> N
         assert site.get("/").status_code == 200
     finally:
         host.check_output("rm %s", broken)
+    assert host.run("systemctl reload nginx").succeeded
+
+
+@pytest.mark.parametrize(
+    ("directive", "reason"),
+    [
+        ("server { listen 8089; }", "bind() to 0.0.0.0:8089 failed"),
+        # `nginx -t` is run by root, and Nginx in its sandbox.
+        ("access_log /usr/local/share/slipway-nginx/access.log;", "Read-only file system"),
+    ],
+    ids=["port", "permission"],
+)
+def test_reload_that_nginx_cannot_do_fails(host: Host, site: Site, directive: str, reason: str) -> None:
+    """`nginx -t` accepts it; Nginx says in its log alone that it goes on with the previous configuration."""
+    extra = "/etc/nginx/conf.d/zz-test.conf"
+    held = "import socket, time; server = socket.create_server(('', 8089)); time.sleep(600)"
+    host.check_output("systemd-run --quiet --unit=slipway-test-port python3 -c %s", held)
+    wait_until(lambda: host.run("ss -ltn | grep -q :8089").succeeded, "the port is held")
+    try:
+        host.check_output("echo %s >%s && nginx -t -q", directive, extra)
+        assert host.run("systemctl reload nginx").failed
+        said = host.check_output("journalctl --sync; journalctl --unit nginx --lines 20 --output cat")
+        assert "reload failed: " in said and reason in said
+        assert site.get("/").status_code == 200
+    finally:
+        host.check_output("rm -f %s /usr/local/share/slipway-nginx/access.log; systemctl stop slipway-test-port", extra)
     assert host.run("systemctl reload nginx").succeeded

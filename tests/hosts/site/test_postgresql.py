@@ -141,3 +141,28 @@ def test_who_may_become_root_alone_sets_the_database_up(host: Host, playbook: Pl
     finally:
         host.check_output("mv /root/sudoers-ops /etc/sudoers.d/ops")
     assert result.returncode == 0, result.stdout[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("pg_hba.conf", "nonsense", "pg_hba.conf was not reloaded"),
+        ("pg_ident.conf", "alone", "pg_ident.conf was not reloaded"),
+        ("conf.d/zz-test.conf", "work_mem = lots", "contains errors"),
+        ("conf.d/zz-test.conf", "ssl_cert_file = '/nowhere'", "SSL configuration was not reloaded"),
+    ],
+)
+def test_reload_that_postgresql_refuses_fails(host: Host, file: str, line: str, reason: str) -> None:
+    """It says so in its log alone, and goes on with what it had."""
+    unit, _, _ = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*'").partition(" ")
+    path = f"/etc/postgresql/{unit.partition('@')[2].partition('-')[0]}/main/{file}"
+    host.check_output("test ! -e %s || cp --preserve %s /tmp/slipway-test", path, path)
+    try:
+        host.check_output("echo %s >>%s", line, path)
+        assert host.run("systemctl reload %s", unit).failed
+        said = host.check_output("journalctl --sync; journalctl --unit %s --lines 20 --output cat", unit)
+        assert "reload failed: " in said and reason in said
+        assert ask(host, "SELECT 1") == "1"
+    finally:
+        host.check_output("if test -e /tmp/slipway-test; then mv /tmp/slipway-test %s; else rm %s; fi", path, path)
+    assert host.run("systemctl reload %s", unit).succeeded
