@@ -71,7 +71,6 @@ def write(folder: Path, count: int = 100, **variables: object) -> dict[str, list
     for path, content in texts.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    (folder / "group_vars/all/topology.yml").symlink_to(ROOT / "inventories/single/group_vars/all/topology.yml")
     return groups
 
 

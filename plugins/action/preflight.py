@@ -99,7 +99,7 @@ TIME_UNITS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
-# What topology.yml says where a group is empty; it holds no value, so that it can be told of secrets too.
+# What the wiring says where a group is empty; it holds no value, so that it can be told of secrets too.
 EMPTY_GROUP = re.compile(r"no host of the site is in the group (\w+)")
 # The kinds of values that several roles have.
 KINDS = Path(__file__).resolve().parents[1] / "kinds.yml"

@@ -41,7 +41,7 @@ plan = sys.modules[Plan.__module__]
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
-TOPOLOGY = Path(__file__).resolve().parents[2] / "inventories/single/group_vars/all/topology.yml"
+WIRING = Path(__file__).resolve().parents[2] / "playbooks/group_vars/all"
 COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
 SKEW_SECONDS = 30
 # By the first word of a service's name: whose processes hold its port.
@@ -387,7 +387,7 @@ class ActionModule(Preflight):
         for spec in options.values():
             if "bounds" in spec:
                 spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
-        wiring = self._loader.load_from_file(str(TOPOLOGY)) if TOPOLOGY.exists() else {}
+        wiring = [name for path in WIRING.glob("*.yml") for name in self._loader.load_from_file(str(path)) or ()]
         return options, frozenset({*options, *wiring} if wiring else ())
 
     def _traps(self, sources: list[str]) -> Iterator[Any]:

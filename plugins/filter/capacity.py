@@ -1,6 +1,6 @@
 """The arithmetic of the capacity plan: workers, memory and connections, each worked out in one place.
 
-Roles and topology.yml take their numbers from the filters here; plan.yml and preflight add the same numbers up over all
+Roles and the wiring take their numbers from the filters here; plan.yml and preflight add the same numbers up over all
 hosts. docs/capacity.md says why each is reckoned as it is. Memory is in MiB.
 """
 

@@ -34,6 +34,7 @@ INVENTORIES = sorted(
     for path in ROOT.glob(pattern)
 )
 RELEASES = {"12": "bookworm", "13": "trixie"}
+WIRING = sorted((ROOT / "playbooks/group_vars/all").glob("*.yml"))
 init_plugin_loader()
 
 
@@ -124,6 +125,21 @@ EXAMPLES = {
 }
 
 
+def wiring() -> dict[str, Any]:
+    """Return the variables of the wiring as they are written."""
+    return {name: value for path in WIRING for name, value in (load_yaml(path) or {}).items()}
+
+
+def variables_of(source: Path) -> VariableManager:
+    """Return Ansible's variables of an inventory as the project's playbooks see them, with the wiring below it."""
+    loader = DataLoader()
+    loader.set_basedir(str(ROOT / "playbooks"))
+    manager = InventoryManager(loader, sources=[str(source)])
+    variable_manager = VariableManager(loader, manager)
+    HostVars(manager, variable_manager, loader)  # makes itself known to the manager
+    return variable_manager
+
+
 @pytest.fixture(scope="session")
 def inventories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with a copy of all inventories, without the vault files that somebody may have made there."""
@@ -140,9 +156,8 @@ def variables_for(inventories: Path) -> Callable[..., dict[str, Any]]:
 
     @cache
     def from_inventory(name: str, release: str) -> dict[str, Any]:
-        manager = InventoryManager(DataLoader(), sources=[str(inventories / "inventories" / name)])
-        variable_manager = VariableManager(DataLoader(), manager)
-        HostVars(manager, variable_manager, DataLoader())  # makes itself known to the manager
+        variable_manager = variables_of(inventories / "inventories" / name)
+        manager = variable_manager._inventory
         names = [host.name for host in manager.get_hosts()]
         for host in names:  # what others ask of it
             variable_manager.set_host_facts(host, facts(release))

@@ -13,6 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from bad_values import BAD, BAD_WIRING, GOOD
 from conftest import ROLES, ROOT, load_plugin, load_yaml, options_of
+from conftest import wiring as wiring_of_the_kit
 from test_preflight import root_of, trusted
 
 preflight = load_plugin("plugins/action/preflight.py")
@@ -169,7 +170,7 @@ def wiring() -> tuple[dict[str, Any], frozenset[str]]:
     for spec in options.values():
         if "bounds" in spec:
             spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
-    return options, frozenset({*options, *load_yaml(inventory.TOPOLOGY)})
+    return options, frozenset({*options, *wiring_of_the_kit()})
 
 
 @pytest.mark.parametrize("name", BAD_WIRING)

@@ -133,7 +133,7 @@ NOT_THERE = {"topology_offline": True, "topology_plain_secrets": "allow", "topol
 @pytest.fixture
 def copied(tmp_path: Path, inventories: Path) -> Path:
     """Return a copy as the documents say, alone in a folder of its own, with secrets."""
-    said = re.findall(r"cp -rL (inventories/\w+) ", (ROOT / "docs/scaling.md").read_text(encoding="utf-8"))
+    said = re.findall(r"cp -r (inventories/\w+) ", (ROOT / "docs/scaling.md").read_text(encoding="utf-8"))
     assert said == ["inventories/cluster"]
     subprocess.run(["cp", "-rL", inventories / said[0], tmp_path / "production"], check=True)
     vault = tmp_path / "production/group_vars/all/vault.yml"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import INVENTORIES, ROLES, ROOT, defaults_of, load_yaml, options_of
+from conftest import INVENTORIES, ROLES, ROOT, WIRING, defaults_of, load_yaml, options_of
 
 TASK_LISTS = ("block", "rescue", "always")
 PLAY_LISTS = ("pre_tasks", "tasks", "post_tasks", "handlers")
@@ -383,21 +383,33 @@ def test_topology_alone_reads_groups_and_other_hosts() -> None:
     found = [
         f"{name_of(path)}:{number}: {line.strip()}"
         for path in tracked("playbooks/*", "roles/*", "inventories/*")
-        if path.suffix in (".yml", ".j2") and path.name not in ("topology.yml", "vault.yml")
+        if path.suffix in (".yml", ".j2") and path.name != "vault.yml" and path not in WIRING
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
         if not line.lstrip().startswith("#") and reads.search(line)
     ]
     assert not found
 
 
-def test_tests_run_the_shipped_topology() -> None:
-    shipped = ROOT / "inventories/single/group_vars/all/topology.yml"
-    others = [ROOT / name for name in INVENTORIES if name != "inventories/single"]
-    assert others and shipped.is_file() and not shipped.is_symlink()
-    for inventory in others:
-        topology = inventory / "group_vars/all/topology.yml"
-        assert topology.is_symlink(), f"{name_of(topology)} is not a link to the shipped one"
-        assert topology.resolve() == shipped
+def test_shipped_inventory_is_its_hosts_and_variables() -> None:
+    shipped = [path.parent for path in tracked("inventories/*/hosts.yml")]
+    assert shipped
+    for inventory in shipped:
+        files = [path.relative_to(inventory) for path in tracked(f"{inventory.relative_to(ROOT)}/*")]
+        assert sorted(map(str, files)) == ["group_vars/all/variables.yml", "hosts.yml"]
+        assert not [path for path in inventory.rglob("*") if path.is_symlink()]
+
+
+def test_inventories_of_tests_have_no_wiring_of_their_own() -> None:
+    for inventory in INVENTORIES:
+        assert not list((ROOT / inventory).rglob("topology.yml"))
+
+
+def test_no_variable_of_the_wiring_is_in_two_files() -> None:
+    where: dict[str, str] = {}
+    for path in WIRING:
+        for name in load_yaml(path):
+            assert name not in where, f"{name} is in {where.get(name)} and {path.name}"
+            where[name] = path.name
 
 
 # Files on hosts
@@ -490,7 +502,9 @@ def secret_names() -> set[str]:
     made: dict[str, str] = {}
     files = [
         path
-        for path in tracked("inventories/*/group_vars/*", "roles/*/vars/*", "roles/*/defaults/*")
+        for path in tracked(
+            "playbooks/group_vars/*", "inventories/*/group_vars/*", "roles/*/vars/*", "roles/*/defaults/*"
+        )
         if path.name != "vault.yml"
     ]
     for path in files:

@@ -98,8 +98,6 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any] | str]) -> Non
         # As somebody wrote it, not a template.
         text = re.sub(rf"^(\w+): (.*{re.escape('{h}')}.*)$", r"\1: !unsafe \2", text, flags=re.MULTILINE)
         (folder / "wrong" / path).write_text(text.replace("SOURCE", str(source)), encoding="utf-8")
-    link = folder / "wrong/group_vars/all/topology.yml"
-    link.symlink_to(ROOT / "inventories/single/group_vars/all/topology.yml")
 
 
 def told(output: str) -> dict[str, list[tuple[str, str]]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleUndefinedVariable
 from ansible.template import Templar, trust_as_template
-from conftest import RELEASES, ROLES, ROOT, SECRETS, load_yaml
+from conftest import RELEASES, ROLES, ROOT, SECRETS, WIRING, load_yaml
 from rendering import USES, Use, render
 
 
@@ -173,7 +173,7 @@ def test_replacements_of_regular_expressions_put_back_what_was_found(
     """A backslash too many or too few makes of a group's number a text or a control character."""
     found = 0
     variables = [*ROOT.glob("roles/*/vars/main.yml"), *ROOT.glob("roles/*/defaults/main.yml")]
-    variables += ROOT.glob("inventories/single/group_vars/all/*.yml")
+    variables += [*ROOT.glob("inventories/single/group_vars/all/*.yml"), *WIRING]
     texts = [(path, text, True) for path in variables for text in strings_in(load_yaml(path))]
     texts += [(path, path.read_text(encoding="utf-8"), False) for path in ROOT.glob("roles/*/templates/**/*.j2")]
     for path, text, is_yaml in texts:

@@ -1,4 +1,4 @@
-"""The shipped topology: how the hosts of a site find each other, and what it tells the application."""
+"""The wiring: how the hosts of a site find each other, and what it tells the application."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 import yaml
 from ansible.errors import AnsibleError
-from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
-from conftest import ROLES, ROOT, defaults_of, facts, load_plugin
+from conftest import ROLES, defaults_of, facts, load_plugin, variables_of, wiring
 
 urls = load_plugin("plugins/filter/urls.py")
-TOPOLOGY = ROOT / "inventories/single/group_vars/all/topology.yml"
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """
 
@@ -33,7 +29,6 @@ def resolve_in(tmp_path: Path) -> Callable[..., Resolve]:
     def make(hosts: dict[str, list[str]], addresses: dict[str, str] | None = None, **variables: Any) -> Resolve:
         folder = tmp_path / "inventory"
         (folder / "group_vars/all").mkdir(parents=True)
-        (folder / "group_vars/all/topology.yml").symlink_to(TOPOLOGY)
         # What a user writes as it stands is no template.
         texts = {name: {"__ansible_unsafe": value} if value == ODD else value for name, value in variables.items()}
         own = {"django_app_name": "my-app", "nginx_server_names": ["www.example.com", "example.com"], **texts}
@@ -45,10 +40,8 @@ def resolve_in(tmp_path: Path) -> Callable[..., Resolve]:
             for group in groups:
                 inventory.setdefault(group, {"hosts": {}})["hosts"][name] = None
         (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
-        loader = DataLoader()
-        manager = InventoryManager(loader, sources=[str(folder)])
-        variable_manager = VariableManager(loader, manager)
-        HostVars(manager, variable_manager, loader)  # makes itself known to the manager
+        variable_manager = variables_of(folder)
+        manager = variable_manager._inventory
         for name in hosts:
             variable_manager.set_host_facts(name, facts("12"))
 
@@ -57,7 +50,7 @@ def resolve_in(tmp_path: Path) -> Callable[..., Resolve]:
             for role in ROLES:
                 known |= defaults_of(role)
             known |= variable_manager.get_vars(host=manager.get_host(host))
-            return Templar(loader, known).template(known[name])
+            return Templar(DataLoader(), known).template(known[name])
 
         return resolve
 
@@ -222,8 +215,9 @@ def test_site_without_database_and_redis_misses_them_only_where_it_uses_them(
     resolve = resolve_in(
         {"www": ["app", "worker", "edge"]}, vault_postgresql_password="x", vault_redis_cache_password="y"
     )
-    known = yaml.safe_load(TOPOLOGY.read_text(encoding="utf-8"))
-    used = [name for name in known if name.startswith(("gunicorn_listen", "nginx_", "celery_", "processes_", "base_"))]
+    used = [
+        name for name in wiring() if name.startswith(("gunicorn_listen", "nginx_", "celery_", "processes_", "base_"))
+    ]
     assert len(used) > 6
     for name in used:
         resolve("www", name)

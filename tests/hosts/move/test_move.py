@@ -28,7 +28,7 @@ def move(tmp_path: Path) -> Move:
     folder = tmp_path / "inventory"
     (folder / "group_vars").mkdir(parents=True)
     (folder / "group_vars/all").mkdir()
-    for name in ("topology.yml", "variables.yml", "vault.yml"):
+    for name in ("variables.yml", "vault.yml"):
         (folder / "group_vars/all" / name).symlink_to(shipped / "group_vars/all" / name)
 
     def run(name: str, *arguments: str, groups: dict[str, list[str]], **variables: str) -> str:
