@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import threading
@@ -10,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import APP, Playbooks, Visitors, live_unit, main_pid, recap, wait_until
+from conftest import APP, PROJECT, Playbooks, Visitors, live_unit, main_pid, recap, state_of, wait_until
 from release_hosts import FOLDER, Cluster, append, psql, restart, stylesheets
+from testinfra.host import Host
 
 testinfra_hosts = ["local://"]
 
@@ -428,6 +430,52 @@ def test_run_killed_at_any_task_is_finished(cluster: Cluster, visitors: Visitors
     assert is_whole(cluster)
     again = cluster.deploy(*source)
     assert all(counts["changed"] == 0 for counts in recap(again).values()), again[-6000:]
+
+
+DRY_RUNS = [
+    (
+        "base",
+        "database",
+        "redis",
+        "edge",
+        "firewall",
+        "plan",
+        "preflight",
+        "audit",
+        "replication",
+        "releases",
+        "status",
+    ),
+    ("secrets",),
+    ("demo", "manage", "maintenance"),
+    ("dev", "deploy"),
+    ("rotate",),
+    ("patch",),
+    ("drain", "undrain"),
+    ("remove",),
+    ("promote",),
+    ("move_redis",),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("names", DRY_RUNS, ids=lambda names: names[0])
+def test_dry_run_of_any_playbook_changes_nothing(
+    playbook: Playbooks, hosts: dict[str, Host], names: tuple[str, ...]
+) -> None:
+    """site.yml is tried with --check on bare hosts and in each scenario; a rollback needs a release to go back to."""
+    first, last = list(hosts)[0], list(hosts)[-1]
+    said = {"nginx_maintenance": True, "command": "check", "host": last, "promote": first, "from": last}
+    books = [str(PROJECT / f"playbooks/{name}.yml") for name in names[1:]]
+    before = {name: state_of(host) for name, host in hosts.items()}
+    result = playbook(f"{names[0]}.yml", *books, "--check", "--diff", "--extra-vars", json.dumps(said))
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert {name: state_of(host) for name, host in hosts.items()} == before
+
+
+def test_every_playbook_of_operators_is_tried_with_a_dry_run() -> None:
+    tried = {name for names in DRY_RUNS for name in names} | {"site", "rollback"}
+    assert tried == {path.stem for path in (PROJECT / "playbooks").glob("[!_]*.yml")}
 
 
 def test_host_that_restarts_amid_a_switch_serves(cluster: Cluster) -> None:
