@@ -57,7 +57,7 @@ demo: ## Make a local host and deploy everything on it with the bundled app (DEM
 	$(call stage,host,ansible-playbook -i dev/demo molecule/shared/create.yml)
 	$(call stage,secrets,ansible-playbook -i dev/demo playbooks/secrets.yml)
 	$(call stage,site,ansible-playbook -i dev/demo playbooks/site.yml)
-	$(call stage,demo data,ansible-playbook -i dev/demo playbooks/demo.yml)
+	$(call stage,demo data,ansible-playbook -i dev/demo playbooks/_seed_demo.yml)
 	@echo; cat $(STAGES); echo; echo "$$DEMO_SUMMARY"
 
 demo-down: bootstrap ## Remove the demo's host
@@ -78,11 +78,11 @@ bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx n
 
 bench-plan: .venv/complete ## How long the plan and preflight take for an inventory of many hosts (HOSTS=100)
 	@rm -rf .cache/bench-plan && .venv/bin/python dev/bench/hosts.py .cache/bench-plan $(HOSTS)
-	@for playbook in plan preflight; do \
+	@for playbook in plan_capacity preflight; do \
 	    start=$$(date +%s%N); \
 	    ansible-playbook -i .cache/bench-plan/hosts.json playbooks/$$playbook.yml >.cache/bench-plan/$$playbook.log || \
 	        { tail -n 40 .cache/bench-plan/$$playbook.log; exit 1; }; \
-	    printf '%-9s %d hosts  %5.1f s\n' $$playbook $(HOSTS) "$$(($$(date +%s%N) - start))e-9"; \
+	    printf '%-13s %d hosts  %5.1f s\n' $$playbook $(HOSTS) "$$(($$(date +%s%N) - start))e-9"; \
 	done
 
 demo-password: ## Show the password of the demo's login
@@ -100,7 +100,7 @@ dev: dev-services .cache/app-venv/complete ## Serve the app from app/ on this ma
 dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; their addresses go to .cache/dev.env
 	@ansible-playbook -i dev/services molecule/shared/create.yml
 	@ansible-playbook -i dev/services playbooks/secrets.yml
-	@ansible-playbook -i dev/services playbooks/dev.yml
+	@ansible-playbook -i dev/services playbooks/_dev_services.yml
 
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
 LAYERS := unit app default release edge

@@ -20,7 +20,7 @@ def refusal(selected: dict[str, str]) -> str:
     each = ", ".join(f"{host} to {release}" for host, release in selected.items())
     return (
         f"the hosts would go back to different releases, {each}: one of them was restored or missed a deployment. "
-        "See playbooks/releases.yml, and name the release with -e release_name=..."
+        "See playbooks/list_releases.yml, and name the release with -e release_name=..."
     )
 
 

@@ -111,14 +111,14 @@ def needs_of(host: str, seen: dict[str, Any]) -> Iterator[str]:
         yield f"{host}: {memory['available']} MiB of memory are left"
     if state.get("certificate", CERTIFICATE_DAYS) < CERTIFICATE_DAYS:
         yield f"{host}: the certificate ends in {state['certificate']} days"
-    yield from (f"{host}: needs a restart: {reason} (patch.yml)" for reason in state.get("reboot", []))
+    yield from (f"{host}: needs a restart: {reason} (patch_hosts.yml)" for reason in state.get("reboot", []))
     nginx = state.get("nginx", {})
     if nginx.get("maintenance"):
         yield f"{host}: the site is closed (maintenance.yml)"
     if nginx.get("leaving"):
-        yield f"{host}: sends visitors away (patch.yml)"
+        yield f"{host}: sends visitors away (patch_hosts.yml)"
     if nginx.get("drained"):
-        yield f"{host}: sends no requests to {', '.join(nginx['drained'])} (undrain.yml)"
+        yield f"{host}: sends no requests to {', '.join(nginx['drained'])} (undrain_host.yml)"
     yield from database_needs(host, state.get("database", {}))
     for name, length in state.get("queues", {}).items():
         if length >= QUEUE_LONG:

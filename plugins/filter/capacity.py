@@ -1,7 +1,7 @@
 """The arithmetic of the capacity plan: workers, memory and connections, each worked out in one place.
 
-Roles and the wiring take their numbers from the filters here; plan.yml and preflight add the same numbers up over all
-hosts. docs/capacity.md says why each is reckoned as it is. Memory is in MiB.
+Roles and the wiring take their numbers from the filters here; plan_capacity.yml and preflight add the same numbers
+up over all hosts. docs/capacity.md says why each is reckoned as it is. Memory is in MiB.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def test_hundred_hosts_are_added_up_without_asking_one(tmp_path: Path, run_playb
     groups = bench.write(tmp_path / "many", 100)
     assert sum(map(len, groups.values())) == 100
     page = tmp_path / "plan.html"
-    done = play(run_playbook, "plan.yml", tmp_path / "many/hosts.json", "-e", f"plan_file={page}")
+    done = play(run_playbook, "plan_capacity.yml", tmp_path / "many/hosts.json", "-e", f"slipway_plan_file={page}")
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
 
@@ -183,7 +183,13 @@ def test_plan_says_what_it_does_not_know(tmp_path: Path, run_playbook: Run) -> N
     for offline, said in ((True, "topology_cores is not known"), (False, "cannot be reached: ")):
         settings = f'{{"topology_offline": {str(offline).lower()}, "ansible_host": "127.0.0.1", "ansible_port": 1}}'
         done = play(
-            run_playbook, "plan.yml", tmp_path / "many/hosts.json", "-e", settings, "-e", f"plan_file={tmp_path}/x"
+            run_playbook,
+            "plan_capacity.yml",
+            tmp_path / "many/hosts.json",
+            "-e",
+            settings,
+            "-e",
+            f"slipway_plan_file={tmp_path}/x",
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"NOT KNOWN: worker1 {said}" in done.stdout, done.stdout
@@ -194,7 +200,7 @@ def test_plan_says_what_it_does_not_know(tmp_path: Path, run_playbook: Run) -> N
 def test_markup_in_a_name_is_text_on_the_page(tmp_path: Path, run_playbook: Run) -> None:
     bench.write(tmp_path / "many", 7, topology_address="<script>alert(1)</script>")
     page = tmp_path / "plan.html"
-    play(run_playbook, "plan.yml", tmp_path / "many/hosts.json", "-e", f"plan_file={page}")
+    play(run_playbook, "plan_capacity.yml", tmp_path / "many/hosts.json", "-e", f"slipway_plan_file={page}")
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text and "&lt;script&gt;" in text
 
@@ -207,7 +213,13 @@ def test_shipped_inventory_fits_hosts_of_four_gib(
     secrets = {f"vault_{name}": f"{name}-q8Zt63nQp0Lk47Vs" for name in (*bench.SECRETS, "redis_admin_password")}
     (tmp_path / "stated.yml").write_text(yaml.safe_dump(stated | secrets), encoding="utf-8")
     done = play(
-        run_playbook, "plan.yml", inventories / inventory, "-e", "@stated.yml", "-e", f"plan_file={tmp_path}/plan.html"
+        run_playbook,
+        "plan_capacity.yml",
+        inventories / inventory,
+        "-e",
+        "@stated.yml",
+        "-e",
+        f"slipway_plan_file={tmp_path}/plan.html",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "It fits." in done.stdout and "DOES NOT FIT" not in done.stdout, done.stdout
@@ -243,12 +255,12 @@ def test_what_is_planned_is_what_gunicorn_gets(
     (tmp_path / "stated.yml").write_text(yaml.safe_dump(stated | extra), encoding="utf-8")
     done = play(
         run_playbook,
-        "plan.yml",
+        "plan_capacity.yml",
         inventories / "inventories/single",
         "-e",
         "@stated.yml",
         "-e",
-        f"plan_file={tmp_path}/plan.html",
+        f"slipway_plan_file={tmp_path}/plan.html",
     )
     planned = re.search(r"(\d+) by (cores|memory|connections|set) \(", done.stdout)
     assert planned, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""What status.yml shows and patch.yml plans, from what hosts say of themselves."""
+"""What status.yml shows and patch_hosts.yml plans, from what hosts say of themselves."""
 
 from __future__ import annotations
 
@@ -101,7 +101,11 @@ def test_screen_of_a_site_that_is_well() -> None:
         ("app1", {"state": APP | {"disk": {"/srv": 91}}}, "app1: /srv is 91 % full"),
         ("app1", {"state": APP | {"disk": {"/": 9, "/ (inodes)": 97}}}, "app1: / (inodes) is 97 % full"),
         ("app1", {"state": APP | {"memory": {"all": 4096, "available": 100}}}, "app1: 100 MiB of memory are left"),
-        ("app1", {"state": APP | {"reboot": ["kernel 7 runs"]}}, "app1: needs a restart: kernel 7 runs (patch.yml)"),
+        (
+            "app1",
+            {"state": APP | {"reboot": ["kernel 7 runs"]}},
+            "app1: needs a restart: kernel 7 runs (patch_hosts.yml)",
+        ),
         ("app1", {"state": APP | {"queues": {"celery": 5000}}}, "app1: 5000 tasks wait in celery"),
         (
             "app1",
@@ -110,11 +114,11 @@ def test_screen_of_a_site_that_is_well() -> None:
         ),
         ("edge1", {"state": EDGE | {"certificate": 3}}, "edge1: the certificate ends in 3 days"),
         ("edge1", {"state": EDGE | {"nginx": {"maintenance": True}}}, "edge1: the site is closed (maintenance.yml)"),
-        ("edge1", {"state": EDGE | {"nginx": {"leaving": True}}}, "edge1: sends visitors away (patch.yml)"),
+        ("edge1", {"state": EDGE | {"nginx": {"leaving": True}}}, "edge1: sends visitors away (patch_hosts.yml)"),
         (
             "edge1",
             {"state": EDGE | {"nginx": {"drained": ["10.0.0.3:8000"]}}},
-            "edge1: sends no requests to 10.0.0.3:8000 (undrain.yml)",
+            "edge1: sends no requests to 10.0.0.3:8000 (undrain_host.yml)",
         ),
     ],
 )

@@ -35,11 +35,18 @@ def test_make_dev_serves_the_app_on_the_services_of_its_host() -> None:
     plan = subprocess.run(
         ["make", "--dry-run", "dev", "DEV_PORT=8765"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
-    steps = ["playbooks/dev.yml", "manage.py migrate", "manage.py seed_demo", "manage.py runserver 127.0.0.1:8765"]
+    steps = [
+        "playbooks/_dev_services.yml",
+        "manage.py migrate",
+        "manage.py seed_demo",
+        "manage.py runserver 127.0.0.1:8765",
+    ]
     places = [plan.find(step) for step in steps]
     assert -1 not in places and places == sorted(places), plan
     tests = subprocess.run(["make", "--dry-run", "test-app"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert "playbooks/dev.yml" in tests.stdout and "runserver" not in tests.stdout, "the tests would wait for a server"
+    assert "playbooks/_dev_services.yml" in tests.stdout and "runserver" not in tests.stdout, (
+        "the tests would wait for a server"
+    )
 
 
 def test_readme_says_how_to_start_and_how_to_prove() -> None:

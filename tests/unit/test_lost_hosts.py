@@ -111,7 +111,9 @@ def test_guard_ends_the_run_where_a_play_has_lost_all_its_hosts(tmp_path: Path) 
     assert "Go on" not in result.stdout
 
 
-@pytest.mark.parametrize("before", [{}, {"from": "redis9"}, {"from": "redis2"}], ids=["none", "unknown", "in use"])
+@pytest.mark.parametrize(
+    "before", [{}, {"slipway_from": "redis9"}, {"slipway_from": "redis2"}], ids=["none", "unknown", "in use"]
+)
 def test_redis_is_moved_from_a_host_that_had_it_before(tmp_path: Path, before: dict[str, str]) -> None:
     """A name without a host would leave the queue behind, and the host that Redis is on now would lose it."""
     local = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
@@ -129,8 +131,11 @@ def test_redis_is_moved_from_a_host_that_had_it_before(tmp_path: Path, before: d
             text=True,
             check=False,
         )
-        for given in (before, {"from": "redis1"})
+        for given in (before, {"slipway_from": "redis1"})
     ]
     said = " ".join(results[0].stdout.split())
-    assert results[0].returncode != 0 and f"from is {before.get('from', 'not given')}, which must be the name" in said
+    assert (
+        results[0].returncode != 0
+        and f"slipway_from is {before.get('slipway_from', 'not given')}, which must be the name" in said
+    )
     assert results[1].returncode == 0, results[1].stdout

@@ -245,7 +245,7 @@ def test_what_needs_a_host_that_is_set_up_validates_that_beforehand() -> None:
         if ("base", "main") not in before:
             assert ("base", "preflight_setup") in before[: before.index(("preflight", "report"))], path.name
             checked.add(path.name)
-    assert {"deploy.yml", "rollback.yml", "rotate.yml", "promote.yml"} <= checked
+    assert {"deploy.yml", "rollback.yml", "rotate_secrets.yml", "promote_replica.yml"} <= checked
     (play,) = load_yaml(ROOT / "playbooks/_preflight_setup.yml")
     assert play["hosts"] == "database:redis:app:worker:edge"
 

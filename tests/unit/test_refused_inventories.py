@@ -208,7 +208,15 @@ def test_plain_secret_of_a_second_inventory_is_told(tmp_path: Path, run_playbook
     )
 
 
-NEEDS_BASE = ["deploy.yml", "rollback.yml", "rotate.yml", "promote.yml", "database.yml", "redis.yml", "edge.yml"]
+NEEDS_BASE = [
+    "deploy.yml",
+    "rollback.yml",
+    "rotate_secrets.yml",
+    "promote_replica.yml",
+    "database.yml",
+    "redis.yml",
+    "edge.yml",
+]
 
 
 @pytest.mark.parametrize("playbook", NEEDS_BASE)
@@ -222,7 +230,7 @@ def test_host_that_site_yml_of_this_version_has_not_set_up_is_refused(
         {"ansible.builtin.import_playbook": str(ROOT / "playbooks" / playbook)},
     ]
     (tmp_path / "run.yml").write_text(yaml.safe_dump(plays), encoding="utf-8")
-    done = run_playbook("-i", "wrong", "run.yml", "-e", "promote=one", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    done = run_playbook("-i", "wrong", "run.yml", "-e", "slipway_promote=one", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
     said = " ".join(done.stdout.split())
     assert done.returncode != 0 and "site.yml of this version of Slipway has not run on the host" in said, said
     assert not re.search("changed=[1-9]", said)

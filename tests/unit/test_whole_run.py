@@ -13,7 +13,7 @@ from conftest import INVENTORIES, ROOT, load_plugin, load_yaml
 
 plugin = load_plugin("plugins/callback/whole_run.py")
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
-CONTROL = {"secrets.yml", "promote.yml", "move_redis.yml"}
+CONTROL = {"secrets.yml", "promote_replica.yml", "move_redis.yml"}
 each_playbook = pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)
 
 
@@ -76,7 +76,7 @@ def test_locked_ansible_is_supported(lock: str) -> None:
 def test_run_is_refused_or_warned_by_its_ansible(tmp_path: Path, run_playbook: Callable[..., Any]) -> None:
     """The warning comes once in a run, however many plays it has."""
     (tmp_path / "hosts.yml").write_text("app: {hosts: {a: {ansible_connection: local}}}\n", encoding="utf-8")
-    done = run_playbook("-i", "hosts.yml", ROOT / "playbooks/plan.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    done = run_playbook("-i", "hosts.yml", ROOT / "playbooks/plan_capacity.yml", ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
     assert "PLAY [" in done.stdout
     assert "is refused: Slipway supports" not in done.stderr
     ended = ansible_version.startswith(f"{plugin.ENDED}.")

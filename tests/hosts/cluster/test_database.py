@@ -176,7 +176,7 @@ def test_only_replicas_get_the_log(primary: Host, reader: Host) -> None:
 
 
 def test_state_is_told(playbook: Playbooks) -> None:
-    done = playbook("replication.yml", ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+    done = playbook("replication_status.yml", ANSIBLE_CALLBACK_RESULT_FORMAT="json")
     assert done.returncode == 0
     states = [
         json.loads(text) for text in re.findall(r'"__postgresql_asked.postgresql": (\{.*?\n    \})', done.stdout, re.S)
@@ -271,7 +271,7 @@ def test_promotion_and_the_way_back(
     ask(primary, "INSERT INTO ledger VALUES ('before')")
 
     # The inventory comes first: as long as it says something else nothing is done.
-    refused = playbook("promote.yml", "-e", f"promote={second}")
+    refused = playbook("promote_replica.yml", "-e", f"slipway_promote={second}")
     assert refused.returncode != 0
     assert f"write topology_database_primary: {second} into" in " ".join(refused.stdout.split())
     assert not is_replica(primary)
@@ -281,7 +281,7 @@ def test_promotion_and_the_way_back(
     words = ["/srv/%s/current/venv/bin/python -c %s %s", APP, WRITE_ON, target]
     with ThreadPoolExecutor() as beside:
         writer = beside.submit(lambda: reader.check_output(*words))
-        done = playbook("promote.yml", "-e", f"promote={second}", *changed)
+        done = playbook("promote_replica.yml", "-e", f"slipway_promote={second}", *changed)
         assert done.returncode == 0, done.stdout[-6000:]
         acknowledged = int(writer.result())
     assert acknowledged > 10
@@ -308,11 +308,11 @@ def test_promotion_and_the_way_back(
     replica.check_output("systemctl mask --runtime %s", unit(replica))
     replica.check_output("systemctl kill --signal KILL %s", unit(replica))
     primary.check_output("systemctl start %s", unit(primary))
-    refused = playbook("promote.yml", "-e", f"promote={first}")
+    refused = playbook("promote_replica.yml", "-e", f"slipway_promote={first}")
     assert refused.returncode != 0
-    assert "say -e lost=true" in " ".join(refused.stdout.split())
+    assert "say -e slipway_lost=true" in " ".join(refused.stdout.split())
     replica.check_output("systemctl unmask --runtime %s; systemctl stop %s", unit(replica), unit(replica))
-    done = playbook("promote.yml", "-e", f"promote={first}", "-e", "lost=true", "-v")
+    done = playbook("promote_replica.yml", "-e", f"slipway_promote={first}", "-e", "slipway_lost=true", "-v")
     assert done.returncode == 0, done.stdout[-6000:]
     assert [is_replica(primary), is_replica(replica)] == [False, True]
     assert "taken back (pg_rewind)" in done.stdout

@@ -69,10 +69,10 @@ def test_status_tells_what_needs_somebody(playbook: Playbooks) -> None:
     """A unit that has failed, a drained host, and one that is not there; those that are are shown all the same."""
     app, edge = hosts_of(playbook, "app")[-1], hosts_of(playbook, "edge")[-1]
     gone = hosts_of(playbook, "worker")[-1]
-    assert playbook("drain.yml", *say(host=name_of(app))).returncode == 0
+    assert playbook("drain_host.yml", *say(slipway_host=name_of(app))).returncode == 0
     try:
         edge.check_output("systemd-run --unit=broken false; sleep 1")
-        nowhere = playbook("status.yml", *say(status_strict=True), "--ssh-extra-args=-o ConnectTimeout=5")
+        nowhere = playbook("status.yml", *say(slipway_status_strict=True), "--ssh-extra-args=-o ConnectTimeout=5")
         assert nowhere.returncode != 0
         assert f"! {name_of(edge)}: failed: broken.service" in nowhere.stdout
         assert f"! {name_of(edge)}: sends no requests to" in nowhere.stdout
@@ -85,27 +85,31 @@ def test_status_tells_what_needs_somebody(playbook: Playbooks) -> None:
     finally:
         podman(gone, "unpause")
         edge.run("systemctl reset-failed broken.service")
-        assert playbook("undrain.yml", *say(host=name_of(app))).returncode == 0
+        assert playbook("undrain_host.yml", *say(slipway_host=name_of(app))).returncode == 0
 
 
 def test_command_runs_once_and_says_what_it_says(playbook: Playbooks) -> None:
-    done = playbook("manage.yml", *say(command="showmigrations --plan accounts"))
+    done = playbook("run_management_command.yml", *say(slipway_command="showmigrations --plan accounts"))
     assert done.returncode == 0, done.stdout[-4000:]
     assert "[X]  accounts.0001_initial" in done.stdout
     assert sum(counts["changed"] for counts in recap(done.stdout).values()) == 1
     # A shell would make two commands of it.
-    done = playbook("manage.yml", *say(command="check; touch /tmp/injected"))
+    done = playbook("run_management_command.yml", *say(slipway_command="check; touch /tmp/injected"))
     assert done.returncode != 0 and "The command ended with" in done.stdout
     assert not [host for host in hosts_of(playbook, "app") if host.file("/tmp/injected").exists]
-    for words in ([], say(command="check", host="nobody"), [*say(command="check"), "--limit", "worker"]):
-        done = playbook("manage.yml", *words)
+    for words in (
+        [],
+        say(slipway_command="check", slipway_host="nobody"),
+        [*say(slipway_command="check"), "--limit", "worker"],
+    ):
+        done = playbook("run_management_command.yml", *words)
         assert done.returncode != 0 and "Say what to run" in done.stdout, done.stdout[-2000:]
 
 
-@pytest.mark.parametrize("name", ["drain.yml", "undrain.yml", "maintenance.yml", "remove.yml"])
+@pytest.mark.parametrize("name", ["drain_host.yml", "undrain_host.yml", "maintenance.yml", "remove_host.yml"])
 def test_part_of_the_site_is_refused(playbook: Playbooks, name: str) -> None:
     edge, app = hosts_of(playbook, "edge")[0], hosts_of(playbook, "app")[0]
-    words = say(host=name_of(app), nginx_maintenance=True)
+    words = say(slipway_host=name_of(app), nginx_maintenance=True)
     done = playbook(name, "--limit", name_of(edge), *words)
     assert done.returncode != 0 and "--limit leaves out" in done.stdout
     assert all(counts["changed"] == 0 for counts in recap(done.stdout).values())
@@ -115,7 +119,7 @@ def test_part_of_the_site_is_refused(playbook: Playbooks, name: str) -> None:
     ("group", "why"), [("database", "it has the database"), ("redis", "it has the queue and the cache")]
 )
 def test_what_a_site_has_one_of_is_not_removed(playbook: Playbooks, group: str, why: str) -> None:
-    done = playbook("remove.yml", *say(host=name_of(hosts_of(playbook, group)[0])))
+    done = playbook("remove_host.yml", *say(slipway_host=name_of(hosts_of(playbook, group)[0])))
     assert done.returncode != 0 and why in re.sub(r"\s+", " ", done.stdout)
     assert all(counts["changed"] == 0 for counts in recap(done.stdout).values())
 
@@ -139,7 +143,7 @@ def test_host_goes_and_comes_back_while_visitors_come(
     host = hosts_of(playbook, "app")[-1]
     app = ["--extra-vars", f"django_app_source={PROJECT}/app"]
     with Visitors(*sites) as visitors:
-        done = playbook("remove.yml", *say(host=name_of(host)))
+        done = playbook("remove_host.yml", *say(slipway_host=name_of(host)))
         assert done.returncode == 0, done.stdout[-6000:]
         running = host.check_output("systemctl list-units --plain --no-legend --state=active,failed '%s-*'", APP)
         assert [line for line in running.splitlines() if ".slice" not in line] == []

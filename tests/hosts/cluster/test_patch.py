@@ -82,7 +82,7 @@ def sites(playbook: Playbooks) -> list[Site]:
 
 
 def test_nothing_to_do_changes_nothing(playbook: Playbooks) -> None:
-    done = playbook("patch.yml", "--check")
+    done = playbook("patch_hosts.yml", "--check")
     assert done.returncode == 0, done.stdout[-4000:]
     assert changes(done.stdout) == []
     assert "nothing to do" in done.stdout or "update" in done.stdout
@@ -97,7 +97,7 @@ def test_hosts_are_restarted_and_no_request_fails(playbook: Playbooks, sites: li
     with Browsers(sites) as browsers:
         readers = [sites[0].register()]
         process = playbook.start(
-            "patch.yml", *say(patch_reboot=True, patch_reboot_command=restart, nginx_leave_seconds=3), **PODMAN
+            "patch_hosts.yml", *say(patch_reboot=True, patch_reboot_command=restart, nginx_leave_seconds=3), **PODMAN
         )
         output, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, output[-6000:]
@@ -121,10 +121,12 @@ def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: l
     host = hosts_of(playbook, "app")[-1]
     name = host.backend.host
     edge = hosts_of(playbook, "edge")[0]
-    words = say(patch_reboot=True, patch_reboot_timeout=10, host=name)
+    words = say(patch_reboot=True, patch_reboot_timeout=10, slipway_host=name)
     with Browsers(sites) as browsers:
         try:
-            done = playbook("patch.yml", *words, *say(patch_reboot_command=["podman", "stop", CONTAINER]), **PODMAN)
+            done = playbook(
+                "patch_hosts.yml", *words, *say(patch_reboot_command=["podman", "stop", CONTAINER]), **PODMAN
+            )
             assert done.returncode != 0
             assert " down;" in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
         finally:
@@ -132,7 +134,7 @@ def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: l
             wait_until(lambda: lets_in(host), f"{name} to start")
         # The other one has its turn when this one serves again.
         again = ["podman", "restart", "--time", "120", CONTAINER]
-        done = playbook("patch.yml", *say(patch_reboot=True, patch_reboot_command=again), **PODMAN)
+        done = playbook("patch_hosts.yml", *say(patch_reboot=True, patch_reboot_command=again), **PODMAN)
         assert done.returncode == 0, done.stdout[-6000:]
         assert f"{name}: restart: asked for; requests: it is drained" in done.stdout
     assert " down;" not in edge.file("/etc/nginx/slipway-state/upstream.conf").content_string
@@ -140,7 +142,7 @@ def test_host_that_does_not_come_back_ends_the_run(playbook: Playbooks, sites: l
 
 
 def test_part_of_the_site_is_refused(playbook: Playbooks) -> None:
-    done = playbook("patch.yml", "--limit", "app")
+    done = playbook("patch_hosts.yml", "--limit", "app")
     assert done.returncode != 0 and "--limit leaves out" in done.stdout
-    done = playbook("patch.yml", *say(host="nobody"))
+    done = playbook("patch_hosts.yml", *say(slipway_host="nobody"))
     assert done.returncode != 0 and "must be a host of the site" in done.stdout

@@ -40,7 +40,7 @@ def test_hosts_that_cannot_be_used_are_one_line(
 def test_plan_is_what_the_hosts_have(hosts: dict[str, Host], tmp_path: Path, playbook: Playbooks) -> None:
     """What gunicorn is configured with is what was planned, on each host that serves the application."""
     page = tmp_path / "plan.html"
-    result = playbook("plan.yml", "--extra-vars", f"plan_file={page}")
+    result = playbook("plan_capacity.yml", "--extra-vars", f"slipway_plan_file={page}")
     assert result.returncode == 0, result.stdout
     assert "It fits." in result.stdout
     text = page.read_text(encoding="utf-8")

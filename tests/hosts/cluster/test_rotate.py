@@ -53,16 +53,16 @@ class Rotation:
 
 
 def run(playbook: Playbooks, *arguments: str) -> str:
-    """Run rotate.yml, which must succeed, and return what it said."""
-    process = playbook.start("rotate.yml", *arguments)
+    """Run rotate_secrets.yml, which must succeed, and return what it said."""
+    process = playbook.start("rotate_secrets.yml", *arguments)
     output, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, output[-6000:]
     return output
 
 
 def run_until(playbook: Playbooks, task: str, turn: int, *arguments: str) -> None:
-    """Start rotate.yml and kill it when it begins a task for the `turn`-th time; fail when it ends before."""
-    process = playbook.start("rotate.yml", *arguments)
+    """Start rotate_secrets.yml and kill it when it begins a task for the `turn`-th time; fail when it ends before."""
+    process = playbook.start("rotate_secrets.yml", *arguments)
     assert process.stdout
     said = []
     for line in process.stdout:
@@ -213,9 +213,9 @@ def test_next_run_finds_nothing_to_do(playbook: Playbooks, rotation: Rotation) -
 
 def test_part_of_the_site_is_refused(playbook: Playbooks) -> None:
     before = read_vault(playbook)
-    done = playbook("rotate.yml", "--limit", "database")
+    done = playbook("rotate_secrets.yml", "--limit", "database")
     assert done.returncode != 0 and "--limit leaves out" in done.stdout
-    done = playbook("rotate.yml", "--extra-vars", '{"rotate": ["postgres"]}')
+    done = playbook("rotate_secrets.yml", "--extra-vars", '{"slipway_rotate": ["postgres"]}')
     assert done.returncode != 0 and "rotate knows django, postgresql, redis, and not postgres" in done.stdout
     assert read_vault(playbook) == before
 
@@ -223,7 +223,7 @@ def test_part_of_the_site_is_refused(playbook: Playbooks) -> None:
 def test_sessions_last_for_one_rotation(playbook: Playbooks, sites: list[Site], rotation: Rotation) -> None:
     # By any process, on any host; and Django signs the session anew.
     assert all(knows(rotation.reader, site) for site in [sites[0]] * 20)
-    run(playbook, "--extra-vars", '{"rotate": ["django"]}')
+    run(playbook, "--extra-vars", '{"slipway_rotate": ["django"]}')
     assert knows(rotation.reader, sites[0])
     assert not knows(rotation.sleeper, sites[0])
     vault = read_vault(playbook)
@@ -243,7 +243,7 @@ def test_rotation_that_is_cut_is_finished_by_the_next(
             for name in (*(name for _, name in REDIS.values()), "vault_postgresql_password")
         },
     )
-    choice = ["--extra-vars", '{"rotate": ["postgresql", "redis"]}']
+    choice = ["--extra-vars", '{"slipway_rotate": ["postgresql", "redis"]}']
     with Visitors(*sites) as visitors:
         # The application's environment names the second role, and some of its processes use it.
         run_until(playbook, "Serve the release from the other hosts", 1, *choice)

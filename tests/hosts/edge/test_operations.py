@@ -67,20 +67,20 @@ def test_drained_host_gets_no_request_until_it_is_put_back(
     assert asked(edges) == {"first", "second"}
     try:
         with Load(*(f"{site.url}/posts/" for site in SITES.values())) as load:
-            run("drain.yml", *say(host="second"))
+            run("drain_host.yml", *say(slipway_host="second"))
             assert asked(edges) == {"first"}
             # It stays so, whatever else is run.
             assert changes(run("edge.yml")) == []
             # The last one is not drained, nor is what is no host of the application.
             for name, why in (("first", "no server would be left"), ("third", "they are first, second")):
-                done = playbook("drain.yml", *say(host=name))
+                done = playbook("drain_host.yml", *say(slipway_host=name))
                 assert done.returncode != 0 and why in done.stdout
             assert asked(edges) == {"first"}
-            run("undrain.yml", *say(host="second"))
+            run("undrain_host.yml", *say(slipway_host="second"))
             assert asked(edges) == {"first", "second"}
         assert len(load.answers) > 100 and load.failed() == []
     finally:
-        run("undrain.yml", *say(host="second"))
+        run("undrain_host.yml", *say(slipway_host="second"))
 
 
 def test_closed_site_says_so_to_all_but_the_allowed(outside: Host, run: Callable[..., str]) -> None:

@@ -81,7 +81,7 @@ def test_database_and_redis_move(host: Host, move: Move) -> None:
     assert not any(mail_to(servers, address) for address in addresses)
 
     # Redis moves, and the database gets a replica.
-    said = move("move_redis.yml", "-e", "from=www", groups={"redis": [NEW], "database": ["www", NEW]})
+    said = move("move_redis.yml", "-e", "slipway_from=www", groups={"redis": [NEW], "database": ["www", NEW]})
     moved = re.search(r"(\d+) messages were brought from www to data", said)
     assert moved and int(moved[1]) >= WAITING, said[-3000:]
     wait_until(lambda: all(mail_to(servers, address) == 1 for address in addresses), "tasks were lost")
@@ -90,7 +90,7 @@ def test_database_and_redis_move(host: Host, move: Move) -> None:
 
     # The replica becomes the primary.
     move(
-        *("promote.yml", "-e", f"promote={NEW}"),
+        *("promote_replica.yml", "-e", f"slipway_promote={NEW}"),
         groups={"redis": [NEW], "database": ["www", NEW]},
         topology_database_primary=NEW,
     )

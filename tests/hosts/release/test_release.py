@@ -325,7 +325,7 @@ def test_lock_of_another_machine_holds_until_it_expires(cluster: Cluster) -> Non
 
 def test_releases_are_listed_and_gone_back_to_by_name(cluster: Cluster) -> None:
     current = cluster.releases().pop()
-    listing = cluster.deploy(playbook="releases.yml")
+    listing = cluster.deploy(playbook="list_releases.yml")
     assert re.search(
         rf"^{current}\s+current\s+\S+Z\s+\S+@\S+\s+first \(.*web.*\), second \(.*web.*\)", listing, re.MULTILINE
     )

@@ -207,7 +207,7 @@ def test_logins_leave_no_memory_behind(host: Host) -> None:
 @on_one_host
 def test_audit_names_what_everybody_can_read(host: Host, inventory: dict[str, str], playbook: Callable) -> None:
     name, planted, private_key = inventory["inventory_hostname"], "/usr/local/share/secret-try", "/etc/ssl/try.pem"
-    assert playbook("audit.yml", "--limit", name).returncode == 0
+    assert playbook("audit_secrets.yml", "--limit", name).returncode == 0
     # Encoded, for sudo writes command lines into the journal.
     secret = base64.b64encode(inventory["vault_django_secret_key"].encode()).decode()
     host.check_output(
@@ -216,14 +216,14 @@ def test_audit_names_what_everybody_can_read(host: Host, inventory: dict[str, st
         secret,
     )
     try:
-        result = playbook("audit.yml", "--limit", name)
+        result = playbook("audit_secrets.yml", "--limit", name)
         said = " ".join(result.stdout.split())
         assert result.returncode != 0
         assert f"{planted}/note: a secret of the inventory" in said and f"{private_key}: a private key" in said, said
         assert inventory["vault_django_secret_key"] not in said
         # A folder that nobody enters closes what is in it.
         host.check_output(f"chmod 700 {planted} && chmod 600 {private_key}")
-        assert playbook("audit.yml", "--limit", name).returncode == 0
+        assert playbook("audit_secrets.yml", "--limit", name).returncode == 0
     finally:
         host.check_output(f"rm -r {planted} {private_key}")
 
