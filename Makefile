@@ -179,8 +179,9 @@ test-move: test-tools ## Molecule: a site on one server moves its database and R
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/move molecule test -s move
 
 .PHONY: docs lock audit clean
-docs: .venv/complete ## Write the tables of variables into the roles' README files
+docs: .venv/complete ## Write the tables of the roles' README files and playbooks/README.md
 	@.venv/bin/python dev/role_tables.py
+	@.venv/bin/python dev/playbook_table.py
 
 lock: .venv/complete ## Pin the newest versions that fit: of the tools here, of the tests and of the app
 	$(LOCK) requirements.in --output-file requirements.txt

@@ -307,7 +307,7 @@ def site_faults(record: Mapping[str, Any], wanted: Mapping[str, Any], groups: li
     was, now = record.get("vault", ""), wanted.get("vault", "")
     if was and was != now:
         why = "the vault is not the one that this host was set up with: the site would get other passwords and keys"
-        fix = f"bring group_vars/all/vault.yml back from your own copy (playbooks/rotate_secrets.yml changes secrets), {go_on}"
+        fix = f"bring group_vars/all/vault.yml back from your own copy (rotate_secrets.yml changes secrets), {go_on}"
         yield Fault("vault_site_id", why, fix=fix)
     was, now = record.get("database", ""), wanted.get("database", "")
     if was and was != now and "database" in groups:

@@ -5,6 +5,9 @@ checks too. A task of a playbook cannot prevent that, as it is left out itself. 
 play on the control node, which --limit leaves out without a word. Playbooks of other projects are not looked at, unless
 they import one of these.
 
+Variables that belong to a playbook begin with slipway_, and its header lists them. Others with that prefix are refused.
+The earlier names of variables and of playbooks work until the next major version, and are warned of.
+
 An ansible-core that is not supported is refused, and one whose own support has ended is warned of, once in a run.
 
 An inventory whose structure is wrong is refused here too: Ansible reads much of it without an error and then finds no
@@ -34,6 +37,7 @@ type: aggregate
 short_description: Refuse to run a part of one of the project's playbooks
 description:
   - Refuses --tags, --skip-tags, --start-at-task, and --limit where it would leave out the control node.
+  - Refuses extra-vars that no playbook of the run takes, and warns of deprecated names.
   - Refuses an unsupported ansible-core and an inventory with a wrong structure.
 requirements: [enabling in ansible.cfg]
 """
@@ -45,10 +49,54 @@ ENDED = "2.19"
 MOLECULE_TAGS = {"molecule-idempotence-notest", "molecule-notest", "notest"}
 PAGE = "docs/operating.md#parts-of-a-run"
 ANSIBLE_PAGE = "docs/operating.md#the-control-node"
+EXTRA_PAGE = "playbooks/README.md"
+PREFIX = "slipway_"
+# Until when deprecated names of playbooks and extra-vars work.
+REMOVED_IN = "2.0.0"
 INVENTORY_PAGE = "docs/operating.md#how-an-inventory-is-read"
 GROUPS = ("database", "redis", "app", "worker", "edge")
 PARTS = ("hosts", "children", "vars")
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(\[[A-Za-z0-9:]+\][A-Za-z0-9_.:-]*)*")
+
+# Which playbook does what people ask for by a tag.
+PLAYBOOKS_OF_TAGS = {
+    "base.yml": "base hardening ssh sshd sudo users journald time timezone kernel",
+    "database.yml": "database db postgres postgresql pgbouncer",
+    "redis.yml": "redis broker cache queue",
+    "edge.yml": "edge nginx tls ssl certificate certificates certbot acme web proxy vhost",
+    "firewall.yml": "firewall nftables ports",
+    "deploy.yml": (
+        "app application code deploy release django django_app gunicorn celery worker workers beat processes services "
+        "timers env environment static collectstatic migrate migrations"
+    ),
+    "rollback.yml": "rollback",
+    "patch_hosts.yml": "patch update updates upgrade upgrades reboot restart",
+    "secrets.yml": "secrets vault",
+    "maintenance.yml": "maintenance",
+    "preflight.yml": "preflight validate validation assert checks",
+    "status.yml": "status health healthcheck",
+}
+FOR_TAGS = {
+    tag: f"run playbooks/{playbook} without --tags"
+    for playbook, tags in PLAYBOOKS_OF_TAGS.items()
+    for tag in tags.split()
+}
+PARTS_ALONE = "base.yml, database.yml, redis.yml, edge.yml or deploy.yml"
+FOR_TAGS |= dict.fromkeys(
+    ("package", "packages", "apt", "install"),
+    f"run the playbook of the part that needs them ({PARTS_ALONE}); playbooks/patch_hosts.yml installs updates",
+)
+FOR_TAGS |= dict.fromkeys(
+    ("config", "configure", "configuration", "templates"),
+    f"run the playbook of the part ({PARTS_ALONE}), which writes the files that differ; --check --diff shows them",
+)
+FOR_SKIPPED_TAGS = dict.fromkeys(
+    ("migrate", "migrations"), """run playbooks/deploy.yml -e '{"django_app_migrate": false}'"""
+)
+FOR_SKIPPED_TAGS |= {
+    "firewall": "set firewall_enabled: false in the inventory",
+    "tls": "set tls_mode: 'off' in the inventory",
+}
 
 
 def ansible_fault(version: str, supported: str) -> str:
@@ -76,6 +124,62 @@ def is_ours(path: str) -> bool:
     return Path(path).resolve().parent == PLAYBOOKS
 
 
+def instead(tags: list[str], known: Mapping[str, str]) -> str:
+    """Return, as sentences, what to run in place of --tags or --skip-tags."""
+    sentences = []
+    for tag in tags:
+        meant = difflib.get_close_matches(tag.lower(), known, n=1, cutoff=0.8)
+        if meant:
+            guess = "" if tag == meant[0] else f" (did you mean {meant[0]}?)"
+            sentences.append(f"For {tag}{guess}: {known[meant[0]]}. ")
+    return "".join(sentences)
+
+
+def successor(playbook: Path) -> str:
+    """Return the new name of a playbook whose name is deprecated, or nothing."""
+    named = re.match(r"---\n# Deprecated: use ([a-z_]+\.yml)", playbook.read_text(encoding="utf-8"))
+    return named[1] if named else ""
+
+
+def variables_of(playbook: Path) -> list[str]:
+    """Return the variables that belong to a playbook, as its header lists them."""
+    if new := successor(playbook):
+        return variables_of(playbook.with_name(new))
+    listed = re.search(r"^# Variables: ((?:.+\n)(?:# .+\n)*)", playbook.read_text(encoding="utf-8"), re.MULTILINE)
+    return sorted(set(re.findall(rf"`({PREFIX}\w+)`", listed[1]))) if listed else []
+
+
+def extra_faults(given: list[str], playbooks: list[Path]) -> list[str]:
+    """Return what is wrong with the names of extra-vars, a sentence each; playbooks are those of the command line."""
+    takers: dict[str, list[str]] = {}
+    for path in sorted(PLAYBOOKS.glob("[a-z]*.yml")):
+        for name in variables_of(path) if not successor(path) else ():
+            takers.setdefault(name, []).append(path.name)
+    taken = sorted({name for path in playbooks for name in variables_of(path)})
+    run = ", ".join(path.name for path in playbooks)
+    faults = []
+    for name in given:
+        if name in takers:
+            if name not in taken:
+                faults.append(f"{name} is no variable of {run}, but of {', '.join(takers[name])}")
+        elif name.startswith(PREFIX):
+            meant = near(name, tuple(taken)) or near(name, tuple(takers))
+            faults.append(f"{name} is no variable of a playbook{meant}")
+        elif PREFIX + name not in taken:
+            # A bare name may be the operator's own: only one that is close to a variable of the playbook is refused.
+            bare = {known.removeprefix(PREFIX): known for known in taken}
+            close = difflib.get_close_matches(name, bare, n=1, cutoff=0.75)
+            meant = f"; did you mean {bare[close[0]]}?" if close else near(name, tuple(taken), 0.85)
+            faults += [f"{name} is no variable of {run}{meant}"] if meant else []
+    return faults
+
+
+def renamed(given: list[str], playbooks: list[Path]) -> dict[str, str]:
+    """Return the extra-vars that are given by their deprecated names, with the new names."""
+    taken = {name for path in playbooks for name in variables_of(path)}
+    return {name: PREFIX + name for name in given if PREFIX + name in taken and PREFIX + name not in given}
+
+
 def refusal(options: Mapping[str, Any], playbook: str, plays: list[tuple[str, str]]) -> str:
     """Return why a run is refused, or nothing; plays are pairs of a file and a pattern of hosts."""
     own = is_ours(playbook)
@@ -94,7 +198,8 @@ def refusal(options: Mapping[str, Any], playbook: str, plays: list[tuple[str, st
         option = f"--tags {','.join(tags)}" if tags else f"--skip-tags {','.join(skipped)}"
         return (
             f"{option} is refused: {name} has no tags, as a part of it would leave out preflight, the deploy lock "
-            "or the health checks. Run it whole, or a smaller playbook"
+            f"or the health checks. {instead(tags, FOR_TAGS)}{instead(skipped, FOR_SKIPPED_TAGS)}"
+            "Run it whole, or a smaller playbook"
         )
     control = [pattern for file, pattern in plays if is_ours(file) and pattern == "localhost"]
     if own and limit and control and "localhost" not in str(limit):
@@ -112,9 +217,9 @@ def files_of(source: str) -> list[Path]:
     return [file for file in files if file.is_file() and file.suffix in (".yml", ".yaml")]
 
 
-def near(name: str, known: tuple[str, ...]) -> str:
+def near(name: str, known: tuple[str, ...], cutoff: float = 0.75) -> str:
     """Return a question for the known name that was probably meant."""
-    return "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, known, n=1, cutoff=0.75))
+    return "".join(f"; did you mean {one}?" for one in difflib.get_close_matches(name, known, n=1, cutoff=cutoff))
 
 
 def entries(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
@@ -221,12 +326,33 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             self._refuse(f"{why}.", ANSIBLE_PAGE)
         if warning := ansible_warning(ansible_version):
             self._display.warning(f"{warning}.")
+        self._check_names(playbook)
         inventory = playbook.get_plays()[0].get_variable_manager()._inventory
         hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
         wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)
         sources = [source for source in context.CLIARGS.get("inventory") or () if isinstance(source, str)]
         if faults := inventory_faults(sources, hosts, wanted):
             self._refuse("The inventory is refused:\n  " + "\n  ".join(faults) + "\n ", INVENTORY_PAGE)
+
+    def _check_names(self, playbook: Any) -> None:
+        """Refuse extra-vars that no playbook takes; pass on those with deprecated names by their new ones."""
+        own = Path(playbook._file_name).resolve()
+        if not is_ours(str(own)):
+            return
+        if new := successor(own):
+            self._deprecate(f"playbooks/{own.name} is now playbooks/{new}; run that one.")
+        playbooks = [Path(path).resolve() for path in context.CLIARGS.get("args") or () if is_ours(path)]
+        playbooks = playbooks or [own]
+        extra = playbook.get_plays()[0].get_variable_manager().extra_vars
+        if faults := extra_faults(list(extra), playbooks):
+            self._refuse("The extra-vars are refused:\n  " + "\n  ".join(faults) + "\n ", EXTRA_PAGE)
+        for old, name in renamed(list(extra), playbooks).items():
+            self._deprecate(f"The extra-var {old} is now {name}.")
+            extra[name] = extra[old]
+
+    def _deprecate(self, what: str) -> None:
+        """Warn of a deprecated name."""
+        self._display.deprecated(what, version=REMOVED_IN, collection_name="slipway.kit")
 
     def _refuse(self, why: str, page: str) -> None:
         """End the run; an exception would be taken for a mistake of this plugin, and the run would go on."""

@@ -83,10 +83,104 @@ def test_run_is_refused_or_warned_by_its_ansible(tmp_path: Path, run_playbook: C
     assert (done.stdout + done.stderr).count(f"ansible-core {plugin.ENDED} is out of support") == int(ended)
 
 
+@pytest.mark.parametrize(
+    ("option", "tag", "said"),
+    [
+        ("tags", "nginx", "For nginx: run playbooks/edge.yml without --tags."),
+        ("tags", "Nginx", "(did you mean nginx?): run playbooks/edge.yml"),
+        ("tags", "ngnix", "For ngnix (did you mean nginx?): run playbooks/edge.yml"),
+        ("tags", "postgresql", "run playbooks/database.yml"),
+        ("tags", "packages", "playbooks/patch_hosts.yml installs updates"),
+        ("tags", "config", "which writes the files that differ; --check --diff shows them"),
+        ("skip_tags", "migrations", '"django_app_migrate": false'),
+    ],
+)
+def test_refusal_of_a_tag_names_what_to_run_instead(option: str, tag: str, said: str) -> None:
+    assert said in refusal(ROOT / "playbooks/site.yml", **{option: [tag]})
+
+
+def test_each_role_has_a_playbook_for_its_tag() -> None:
+    roles = {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()}
+    assert roles <= plugin.FOR_TAGS.keys()
+    assert all((ROOT / "playbooks" / name).exists() for name in plugin.PLAYBOOKS_OF_TAGS)
+    assert "For " not in refusal(ROOT / "playbooks/site.yml", tags=["xyz"])
+
+
+@pytest.mark.parametrize(
+    ("playbook", "given", "said"),
+    [
+        ("drain_host", "slipway_host", ""),
+        ("drain", "slipway_host", ""),
+        ("drain_host", "host", ""),  # the earlier name
+        ("drain_host", "environment_name", ""),  # the operator's own
+        ("deploy", "host", ""),
+        ("drain_host", "slipway_hots", "slipway_hots is no variable of a playbook; did you mean slipway_host?"),
+        ("drain_host", "hots", "hots is no variable of drain_host.yml; did you mean slipway_host?"),
+        ("drain_host", "slipwayhost", "did you mean slipway_host?"),
+        ("patch_hosts", "hosts", "did you mean slipway_host?"),
+        ("promote_replica", "promot", "did you mean slipway_promote?"),
+        ("run_management_command", "comand", "did you mean slipway_command?"),
+        ("move_redis", "slipway_form", "did you mean slipway_from?"),
+        ("deploy", "slipway_host", "slipway_host is no variable of deploy.yml, but of drain_host.yml, patch_hosts.yml"),
+        ("deploy", "slipway_anything", "slipway_anything is no variable of a playbook"),
+    ],
+)
+def test_extra_vars_that_no_playbook_takes_are_refused(playbook: str, given: str, said: str) -> None:
+    faults = plugin.extra_faults([given], [ROOT / f"playbooks/{playbook}.yml"])
+    assert len(faults) == bool(said)
+    assert said in "".join(faults)
+
+
+def test_earlier_names_of_extra_vars_are_passed_on() -> None:
+    paths = {name: ROOT / f"playbooks/{name}.yml" for name in ("drain_host", "plan_capacity", "status", "deploy")}
+    assert plugin.renamed(["host", "x"], [paths["drain_host"]]) == {"host": "slipway_host"}
+    assert plugin.renamed(["host", "slipway_host"], [paths["drain_host"]]) == {}, "the operator's own"
+    assert plugin.renamed(["host"], [paths["deploy"]]) == {}
+    assert plugin.renamed(["plan_file"], [paths["plan_capacity"]]) == {"plan_file": "slipway_plan_file"}
+    assert plugin.renamed(["status_strict"], [paths["deploy"], paths["status"]]) == {
+        "status_strict": "slipway_status_strict"
+    }
+
+
+@pytest.fixture
+def run_here(run_playbook: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    """Return a function that runs a playbook, which is refused, and returns its output and its warnings as one line."""
+    inventory = "all: {vars: {topology_redis_hosts: [redis1]}}\nredis: {hosts: {redis1: }}\n"
+    (tmp_path / "hosts.yml").write_text(inventory, encoding="utf-8")
+
+    def run(playbook: str, *words: str) -> tuple[str, str]:
+        path = ROOT / f"playbooks/{playbook}.yml"
+        done = run_playbook("-i", "hosts.yml", path, *words, ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+        assert done.returncode != 0
+        return " ".join(done.stdout.split()), " ".join(done.stderr.split())
+
+    return run
+
+
+def test_variable_reaches_the_playbook_by_both_names(run_here: Callable[..., tuple[str, str]]) -> None:
+    for variable, warned in (("slipway_from", False), ("from", True)):
+        said, warning = run_here("move_redis", "-e", f"{variable}=other")
+        assert "slipway_from is other, which must be the name" in said, warning
+        assert ("extra-var from is now slipway_from" in warning) == warned
+
+
+def test_extra_var_with_a_typo_is_refused_before_the_first_task(run_here: Callable[..., tuple[str, str]]) -> None:
+    said, error = run_here("patch_hosts", "-e", "slipway_hots=redis1")
+    assert "slipway_hots is no variable of a playbook; did you mean slipway_host? Nothing was changed" in error
+    assert "PLAY" not in said
+
+
+def test_earlier_name_of_a_playbook_works_and_warns(run_here: Callable[..., tuple[str, str]]) -> None:
+    for name, warned in (("promote", True), ("promote_replica", False)):
+        said, warning = run_here(name)
+        assert "Name the host that is to be the primary: -e slipway_promote=NAME" in said, warning
+        assert ("playbooks/promote.yml is now playbooks/promote_replica.yml; run that one" in warning) == warned
+
+
 @each_playbook
 def test_limit_that_leaves_out_the_control_node_is_refused(path: Path) -> None:
     said = refusal(path, subset="app1")
-    assert bool(said) == (path.name in CONTROL), said
+    assert bool(said) == ((plugin.successor(path) or path.name) in CONTROL), said
     assert not refusal(path, subset="app1:localhost")
 
 

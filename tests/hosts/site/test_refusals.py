@@ -74,7 +74,7 @@ def test_a_sound_inventory_passes(site_playbook: Callable) -> None:
 
 
 def test_check_mode_of_small_playbooks_changes_nothing(servers: Servers, site_playbook: Callable) -> None:
-    """site.yml, deploy.yml and patch_hosts.yml are tried with --check elsewhere; these in one run, as each takes seconds."""
+    """Others are tried with --check elsewhere; these in one run, as each takes seconds."""
     names = ("run_management_command", "audit_secrets", "replication_status", "list_releases", "status")
     books = [str(PROJECT / f"playbooks/{name}.yml") for name in names]
     said = json.dumps({"nginx_maintenance": True, "slipway_command": "check"})
