@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+
+from ansible.plugins.loader import init_plugin_loader
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = {"database": 16, "redis": 4, "app": 4, "worker": 8, "edge": 2}
@@ -31,12 +32,10 @@ def kinds(count: int) -> dict[str, int]:
 
 def authority() -> str:
     """Return an authority as playbooks/secrets.yml makes one."""
-    spec = spec_from_file_location("authority", ROOT / "plugins/filter/authority.py")
-    if not spec or not spec.loader:
-        raise FileNotFoundError("plugins/filter/authority.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.new_authority()
+    init_plugin_loader([str(ROOT / "collections")])
+    from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
+
+    return new_authority()
 
 
 def write(folder: Path, count: int = 100, **variables: object) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """Add up what all hosts have and want, as the filters of filter/capacity.py reckon it.
 
-    capacity_plan:
+    slipway.kit.capacity_plan:
       enforce: true                # preflight: what does not fit becomes a fault; otherwise it is only told
       picture: .cache/plan.html    # where a page with the topology is written; left out: nowhere
 
@@ -10,19 +10,16 @@ is asked of the very variable that its configuration is written from. Returns `t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.loader import action_loader, filter_loader
 from ansible.template import Templar
 from jinja2 import Environment, StrictUndefined
 
-Preflight = action_loader.get("preflight", class_only=True)
-preflight = sys.modules[Preflight.__module__]
-capacity = sys.modules[filter_loader.get("capacity_arithmetic").j2_function.__module__]
+from ansible_collections.slipway.kit.plugins.action import preflight
+from ansible_collections.slipway.kit.plugins.filter import capacity
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "playbooks/templates/plan.html.j2"
 ROLES = {"database": "postgresql", "redis": "redis", "app": "gunicorn", "worker": "celery", "edge": "nginx"}
@@ -115,12 +112,12 @@ def host_of(name: str, read: Reader) -> Any:
     return host
 
 
-class ActionModule(Preflight):
+class ActionModule(preflight.ActionModule):
     """Make the plan."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the plan as text, write its picture, and keep what does not fit as faults."""
-        super(Preflight, self).run(tmp, task_vars)
+        super(preflight.ActionModule, self).run(tmp, task_vars)
         variables = task_vars or {}
         _, arguments = self.validate_argument_spec(
             argument_spec={"enforce": {"type": "bool", "default": False}, "picture": {"type": "str", "default": ""}}

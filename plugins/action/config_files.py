@@ -1,6 +1,6 @@
 """Write all of a service's configuration files from templates, in one go.
 
-    config_files:
+    slipway.kit.config_files:
       folders:
         - {path: /etc/systemd/system/nginx.service.d}
       files:
@@ -129,7 +129,7 @@ class ActionModule(ActionBase):
             return {"changed": False, "changed_paths": [], "diff": []}
         # The module's arguments are whole files: not for the log of the host, nor for the output of -vvv.
         result = self._execute_module(
-            "config_files",
+            "slipway.kit.config_files",
             module_args={
                 "folders": folders,
                 "files": files,

@@ -1,6 +1,6 @@
 """Have Debian packages installed, and say so at once where they are.
 
-    debian_packages:
+    slipway.kit.debian_packages:
       name: [nginx, ...]     # optional: without it only an interrupted installation is finished
 
 ansible.builtin.apt installs what is missing, without what is only recommended. It is not asked when nothing is: opening
@@ -59,7 +59,9 @@ class ActionModule(ActionBase):
         missing = [name for name in arguments["name"] if name not in installed]
         result |= {"changed": bool(missing), "missing": missing}
         if " interrupted" in answer["stdout_lines"]:
-            repaired = self._execute_module("dpkg_repair", {"lock_timeout": LOCK_TIMEOUT}, task_vars=task_vars)
+            repaired = self._execute_module(
+                "slipway.kit.dpkg_repair", {"lock_timeout": LOCK_TIMEOUT}, task_vars=task_vars
+            )
             if repaired.get("failed"):
                 return result | repaired
             result |= {"changed": bool(missing) or repaired["changed"], "finished": repaired["packages"]}

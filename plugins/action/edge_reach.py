@@ -1,6 +1,6 @@
 """Ask from elsewhere whether a port of a host is reached, and warn where something on the way drops it.
 
-    edge_reach:
+    slipway.kit.edge_reach:
       address: "{{ topology_address }}"
       port: "{{ release_edge_port }}"
       ssh_port: 22

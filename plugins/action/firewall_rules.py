@@ -1,6 +1,6 @@
 """Change the rules of a host's firewall, and confirm them over a new connection.
 
-    firewall_rules:
+    slipway.kit.firewall_rules:
       keep: true        # close nothing
       ssh_port: 22
       ssh_sources: [0.0.0.0/0]
@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         """Return what the module says of the rules, or why they were not kept."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        loaded = self._execute_module("firewall_rules", module_args=arguments, task_vars=task_vars)
+        loaded = self._execute_module("slipway.kit.firewall_rules", module_args=arguments, task_vars=task_vars)
         if not loaded.get("armed"):
             return loaded
         until = time.monotonic() + int(arguments.get("seconds", 60)) + SPARE
@@ -44,7 +44,9 @@ class ActionModule(ActionBase):
 
     def _confirm(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         self._connection.reset()
-        return self._execute_module("firewall_rules", module_args=arguments | {"phase": "confirm"}, task_vars=task_vars)
+        return self._execute_module(
+            "slipway.kit.firewall_rules", module_args=arguments | {"phase": "confirm"}, task_vars=task_vars
+        )
 
     def _wait(self, until: float, error: str) -> dict[str, Any]:
         """Wait until the host lets somebody in again, and return the failure."""

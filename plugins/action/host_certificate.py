@@ -1,6 +1,6 @@
 """Have a host's certificate of the site's authority in a file, with its private key, for one service.
 
-    host_certificate:
+    slipway.kit.host_certificate:
       path: /etc/redis/slipway-tls.pem
       group: redis                            # who may read it, besides root
       names: [10.0.0.5, 127.0.0.1]            # what others call the host
@@ -16,7 +16,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import filter_loader
+
+from ansible_collections.slipway.kit.plugins.filter.authority import Authority
 
 
 class ActionModule(ActionBase):
@@ -36,12 +37,12 @@ class ActionModule(ActionBase):
             }
         )
         try:
-            authority = filter_loader.get("authority").j2_function(arguments["authority"])
+            authority = Authority(arguments["authority"])
         except ValueError as error:
             raise AnsibleActionFail(f"the authority {error}") from None
         variables = (task_vars or {}) | {"ansible_no_target_syslog": True}
         file = {"path": arguments["path"], "group": arguments["group"]}
-        found = self._execute_module("host_certificate", module_args=file, task_vars=variables)
+        found = self._execute_module("slipway.kit.host_certificate", module_args=file, task_vars=variables)
         if found.get("failed"):
             return found
         why = authority.why_not(found["certificate"], arguments["names"])
@@ -49,6 +50,6 @@ class ActionModule(ActionBase):
             # With the authority's own behind it: a service that is a client of its like trusts the same file.
             content = authority.issue(arguments["names"]) + authority.pem
             found = self._execute_module(
-                "host_certificate", module_args=file | {"content": content}, task_vars=variables
+                "slipway.kit.host_certificate", module_args=file | {"content": content}, task_vars=variables
             )
         return {name: value for name, value in found.items() if name != "invocation"} | {"issued_because": why}

@@ -1,6 +1,6 @@
 """Say which hosts are patched, in which order and why, and which are left out.
 
-    patch_plan:
+    slipway.kit.patch_plan:
       register: __patch_seen      # the variable with what host_state has seen on each host
 
 A host is patched that has updates, needs a restart, or was left out of the load; with `patch_reboot` each of them is.

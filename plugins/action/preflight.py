@@ -2,7 +2,7 @@
 
 In a role's tasks/preflight.yml:
 
-    preflight:
+    slipway.kit.preflight:
       role: postgresql
       checks:
         - that: 1 <= postgresql_port <= 65535          # an expression, or a list that must all hold

@@ -1,6 +1,6 @@
 """Ask a host what it is and has; what keeps it from answering becomes a fault in preflight's list.
 
-    preflight_host:
+    slipway.kit.preflight_host:
       ask: "{{ not topology_offline }}"
       pythons: [/opt/python3.14/bin/python3]         # optional: programs whose version of Python is asked for
       stated: [topology_cores, topology_memory_mb]   # optional: a host whose variables say all these is not asked
@@ -112,7 +112,7 @@ class ActionModule(ActionBase):
         except AnsibleError:
             application = ""  # a fault of its own
         arguments = {"gather_subset": [] if gathered else SUBSETS, "pythons": pythons, "application": application}
-        facts = self._ask("preflight_facts", arguments, variables)
+        facts = self._ask("slipway.kit.preflight_facts", arguments, variables)
         after = time.time()
         # Against this machine's clock, as hosts are asked one after the other; what the way took is not known.
         facts["preflight_clock_offset"] = facts["preflight_clock"] - (before + after) / 2

@@ -1,6 +1,6 @@
 """Hold the inventory as a whole to what can work: what no role can see of its own variables.
 
-    preflight_inventory:
+    slipway.kit.preflight_inventory:
 
 It runs once for all hosts, opens no connection, and adds to preflight's faults:
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -30,14 +29,11 @@ from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import IGNORED
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import action_loader
 from ansible.template import Templar
 from ansible.utils.display import Display
 
-Preflight = action_loader.get("preflight", class_only=True)
-preflight = sys.modules[Preflight.__module__]
-Plan = action_loader.get("capacity_plan", class_only=True)
-plan = sys.modules[Plan.__module__]
+from ansible_collections.slipway.kit.plugins.action import capacity_plan as plan
+from ansible_collections.slipway.kit.plugins.action import preflight
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
@@ -331,12 +327,12 @@ def collection_faults(collections: tuple[str, ...]) -> Iterator[Any]:
             yield Fault("", f"the collection {collection} is missing", fix="make bootstrap, and . .venv/bin/activate")
 
 
-class ActionModule(Preflight):
+class ActionModule(preflight.ActionModule):
     """Look at the inventory as a whole."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the faults so far, with those of the inventory, as a fact."""
-        result = super(Preflight, self).run(tmp, task_vars)
+        result = super(preflight.ActionModule, self).run(tmp, task_vars)
         variables = task_vars or {}
         self.validate_argument_spec(argument_spec={})
         hosts = preflight.Hosts(variables, self._loader)

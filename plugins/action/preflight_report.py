@@ -1,6 +1,6 @@
 """Refuse the inventory when preflight has found faults, with all of them in one message.
 
-    preflight_report:
+    slipway.kit.preflight_report:
 
 Run it in the last play of preflight, over all hosts: it runs once. A fault that several hosts share is told
 once.

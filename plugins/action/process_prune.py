@@ -1,6 +1,6 @@
 """Remove the descriptions of services and the timers that are no longer wanted.
 
-    process_prune:
+    slipway.kit.process_prune:
       app: shop
       services: [listener]      # the names of those to keep
       timers: [sweep]
@@ -55,6 +55,6 @@ class ActionModule(ActionBase):
         }
         if (unwanted["services"] or unwanted["timers"]) and not self._task.check_mode:
             return self._execute_module(
-                "process_prune", module_args={"app": arguments["app"], **unwanted}, task_vars=task_vars
+                "slipway.kit.process_prune", module_args={"app": arguments["app"], **unwanted}, task_vars=task_vars
             )
         return result | unwanted | {"changed": bool(unwanted["services"] or unwanted["timers"])}

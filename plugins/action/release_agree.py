@@ -1,6 +1,6 @@
 """Refuse a rollback that would switch the hosts of a site to different releases.
 
-    release_agree: {register: __release_selected}    # the variable with what release_select has returned on each host
+    slipway.kit.release_agree: {register: __release_selected}  # the variable with each host's result of release_select
 
 Which release served before is a link on each host; a host that was restored from a snapshot has another one.
 """

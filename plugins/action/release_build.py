@@ -1,6 +1,6 @@
 """Have the release built on the host that builds, and make it the candidate.
 
-    release_build:
+    slipway.kit.release_build:
       id: "{{ __django_app_release_id }}"
       source: "{{ __django_app_source }}"           # what release_source has returned
       uv: /opt/slipway/uv-...
@@ -94,7 +94,7 @@ class ActionModule(ActionBase):
     def _call(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Call the module; its arguments are for no log of the host and for no output here."""
         result = self._execute_module(
-            "release_build", module_args=arguments, task_vars=variables | {"ansible_no_target_syslog": True}
+            "slipway.kit.release_build", module_args=arguments, task_vars=variables | {"ansible_no_target_syslog": True}
         )
         result.pop("invocation", None)
         return result

@@ -1,6 +1,6 @@
 """Write the configuration files of the inventory (django_app_files) whose paths are absolute.
 
-    release_files:
+    slipway.kit.release_files:
 
 They are read from the role's variable, as there may be secrets in them. Folders that are missing are made; those that
 are there keep their owner and mode. The files with a relative path are part of the release: release_build writes them.
@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
                 return made
             changed |= made["changed"]
         written = self._execute_module(
-            "config_files", module_args={"folders": [], "files": files}, task_vars=variables
+            "slipway.kit.config_files", module_args={"folders": [], "files": files}, task_vars=variables
         )  # fmt: skip
         written.pop("invocation", None)
         return written | {"changed": changed or written["changed"]}

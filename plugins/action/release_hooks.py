@@ -1,6 +1,6 @@
 """Run the hooks of one moment (django_app_hooks), once for each release.
 
-    release_hooks:
+    slipway.kit.release_hooks:
       when: before_migrate     # or after_migrate, after_switch
       app: shop
       leader: true             # whether this host runs those too that run once
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
             return result | {"changed": False, "ran": []}
         folder = f"/srv/{arguments['app']}"
         ran = self._execute_module(
-            "release_hooks",
+            "slipway.kit.release_hooks",
             module_args={
                 "app": arguments["app"],
                 "folder": folder,

@@ -1,6 +1,6 @@
 """Take or leave the lock of deployments: one at a time for a site.
 
-    release_lock:
+    slipway.kit.release_lock:
       folder: /srv/app
       state: held            # or free
       minutes: 60            # after which a run on another machine may take it over
@@ -76,9 +76,6 @@ def refusal(holder: dict[str, Any], path: str) -> str:
 class ActionModule(ActionBase):
     """Say who we are, and judge who holds the lock."""
 
-    # For other actions that name the run.
-    this_run = staticmethod(this_run)
-
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -94,11 +91,13 @@ class ActionModule(ActionBase):
         )
         module = {"folder": arguments["folder"], "state": arguments["state"], "minutes": arguments["minutes"]}
         module["owner"] = this_run()
-        result = self._execute_module("release_lock", module_args=module, task_vars=task_vars)
+        result = self._execute_module("slipway.kit.release_lock", module_args=module, task_vars=task_vars)
         holder = result.get("holder")
         over = holder and "owner" in holder and is_over(holder["owner"])
         if holder and not self._task.check_mode and (arguments["break"] or over):
-            result = self._execute_module("release_lock", module_args=module | {"replace": holder}, task_vars=task_vars)
+            result = self._execute_module(
+                "slipway.kit.release_lock", module_args=module | {"replace": holder}, task_vars=task_vars
+            )
             holder = result.get("holder")
         if holder:
             raise AnsibleActionFail(refusal(holder, f"{arguments['folder']}/deploy.lock"))

@@ -1,8 +1,8 @@
 """Hand a finished release from the host that built it to the others of its site, which need nothing to build it with.
 
-    release_ship: {step: ask, app: shop, id: "{{ id }}", static_only: false}   # on the others; it returns `lacks`
-    release_ship: {step: pack, app: shop, id: "{{ id }}"}                      # on the one that built it
-    release_ship: {step: receive, app: shop, id: "{{ id }}", parts: "{{ asked.lacks }}"}     # on the others again
+    slipway.kit.release_ship: {step: ask, app: shop, id: "{{ id }}", static_only: false}  # on the others: `lacks`
+    slipway.kit.release_ship: {step: pack, app: shop, id: "{{ id }}"}  # on the one that built it
+    slipway.kit.release_ship: {step: receive, app: shop, id: "{{ id }}", parts: "{{ asked.lacks }}"}  # on the others
 
 The steps are three tasks, each on its hosts. They tell each other what is wanted by files in Ansible's temporary folder
 of this run, where the archives come by on their way too. Where nothing is missing, `pack` and `receive` make no
@@ -59,7 +59,9 @@ class ActionModule(ActionBase):
         return json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
 
     def _call(self, **more: Any) -> dict[str, Any]:
-        return self._execute_module("release_ship", module_args=self._arguments | more, task_vars=self._variables)
+        return self._execute_module(
+            "slipway.kit.release_ship", module_args=self._arguments | more, task_vars=self._variables
+        )
 
     def _wanted(self, part: str) -> Path:
         return self._folder / f"wanted-{self._name}-{part}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import action_loader
+
+from ansible_collections.slipway.kit.plugins.action.release_lock import this_run
 
 
 def reason_of(variables: dict[str, Any]) -> str:
@@ -32,8 +33,8 @@ class ActionModule(ActionBase):
         """Return the module's result."""
         super().run(tmp, task_vars)
         variables = task_vars or {}
-        arguments = dict(self._task.args) | {"by": action_loader.get("release_lock", class_only=True).this_run()["by"]}
+        arguments = dict(self._task.args) | {"by": this_run()["by"]}
         if arguments["action"] == "take_back":
             arguments["reason"] = reason_of(variables)
-        result = self._execute_module("release_slots", module_args=arguments, task_vars=task_vars)
+        result = self._execute_module("slipway.kit.release_slots", module_args=arguments, task_vars=task_vars)
         return result | {"reason": arguments.get("reason", "")}

@@ -1,6 +1,6 @@
 """Get the application's source on the control node: one archive and its digest, the same for all hosts of a run.
 
-    release_source:
+    slipway.kit.release_source:
       refuse: true     # false: tell what is wrong as `error` and `variable`, for preflight
     register: source
 
@@ -39,7 +39,6 @@ from __future__ import annotations
 import fcntl
 import gzip
 import hashlib
-import importlib.util
 import json
 import lzma
 import os
@@ -47,7 +46,6 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -57,7 +55,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -65,6 +62,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
+
+from ansible_collections.slipway.kit.plugins.plugin_utils import requirement_files as reader
 
 LEFT_OUT = (
     *(".git", ".hg", ".svn", ".bzr", ".jj", "CVS"),
@@ -92,23 +91,6 @@ CHECKOUT = tuple(
     )
     for word in ("-c", setting)
 )
-
-
-def load_reader() -> ModuleType:
-    """Return the reader of requirement files, which Ansible has no way to import from here."""
-    name = "slipway_requirement_files"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "plugin_utils/requirement_files.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} cannot be loaded")
-        # Dataclasses look their module up.
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-reader = load_reader()
 
 
 class HashingReader:

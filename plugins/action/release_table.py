@@ -1,6 +1,6 @@
 """Show the releases of all hosts of a play as one table.
 
-release_table:
+slipway.kit.release_table:
 register: __release_list      # the variable with each host's own list
 """
 

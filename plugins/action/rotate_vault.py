@@ -1,6 +1,6 @@
 """Take the secrets in an inventory's vault file from one value to the next, a step at a time.
 
-    rotate_vault:
+    slipway.kit.rotate_vault:
       path: inventories/production/group_vars/all/vault.yml
       step: begin
       secrets:
@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.loader import action_loader
 
-VaultSecrets = action_loader.get("vault_secrets", class_only=True)
+from ansible_collections.slipway.kit.plugins.action.vault_secrets import ActionModule as VaultSecrets
+from ansible_collections.slipway.kit.plugins.action.vault_secrets import generate
+
 STEPS = ("begin", "switch", "refuse", "end")
 
 
@@ -112,7 +113,7 @@ class ActionModule(VaultSecrets):
                 raise AnsibleActionFail(f"{path} has no {name}: run playbooks/secrets.yml for this inventory")
             if self._parse(f"{name}: {lines.value(name)}", path) != {name: after[name]}:
                 raise AnsibleActionFail(f"{name} in {path} cannot be moved: write it on one line")
-            new = self.generate(secret["kind"], secret["length"])
+            new = generate(secret["kind"], secret["length"])
             put(coming, new, f'"{new}"')
         if coming not in after:
             return False

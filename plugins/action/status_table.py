@@ -1,20 +1,18 @@
 """Show how the hosts of a site are, as a table, and below it what needs somebody.
 
-status_table:
+slipway.kit.status_table:
   register: __status_seen      # the variable with what host_state has seen on each host
   strict: false                # whether it fails when something needs somebody
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import action_loader
 
-table = sys.modules[action_loader.get("release_table", class_only=True).__module__].table
+from ansible_collections.slipway.kit.plugins.action.release_table import table
 
 COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")
 RUNNING = ("active", "reloading")

@@ -1,6 +1,6 @@
 """Generate the secrets that an inventory's vault file lacks.
 
-    vault_secrets:
+    slipway.kit.vault_secrets:
       path: inventories/production/group_vars/all/vault.yml
       secrets:
         - {name: vault_postgresql_password, length: 32}
@@ -26,7 +26,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import filter_loader
+
+from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
 
 ALPHABET = string.ascii_letters + string.digits
 
@@ -34,7 +35,7 @@ ALPHABET = string.ascii_letters + string.digits
 def generate(kind: str, length: int) -> str:
     """Return a new secret: text of a length, or an authority that signs certificates."""
     if kind == "authority":
-        return filter_loader.get("new_authority").j2_function()
+        return new_authority()
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
@@ -42,8 +43,6 @@ class ActionModule(ActionBase):
     """Add what is missing to a vault file on the control node."""
 
     _requires_connection = False
-    # For other actions that work on the file.
-    generate = staticmethod(generate)
     ARGUMENTS: ClassVar[dict[str, Any]] = {
         "path": {"type": "path", "required": True},
         "encrypted": {"type": "bool", "default": True},

@@ -156,8 +156,6 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         """Return the filters by name."""
         return {
-            "authority": Authority,
             "authority_certificate": authority_certificate,
             "authority_faults": authority_faults,
-            "new_authority": new_authority,
         }

@@ -435,5 +435,4 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         functions = (gunicorn_sizing, celery_processes, background_connections, web_connections)
-        # By the last, the action that makes the plan finds this file.
-        return {function.__name__: filtered(function) for function in functions} | {"capacity_arithmetic": total}
+        return {function.__name__: filtered(function) for function in functions}

@@ -7,9 +7,16 @@ import os
 import time
 from typing import Any
 
-from ansible.module_utils import config_backup
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import UP, Systemd, files_digest, unit_files, write_atomically
+
+from ansible_collections.slipway.kit.plugins.module_utils import config_backup
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import (
+    UP,
+    Systemd,
+    files_digest,
+    unit_files,
+    write_atomically,
+)
 
 # What a unit is kept running by; modules/managed_unit.py says what each means.
 OPTIONS: dict[str, dict[str, Any]] = {

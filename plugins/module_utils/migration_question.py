@@ -12,7 +12,7 @@ import json
 import zlib
 from typing import Any
 
-from ansible.module_utils import migration_plan
+from ansible_collections.slipway.kit.plugins.module_utils import migration_plan
 
 CONFLICTS_SWITCH = """-e '{"django_app_allow_schema_conflicts": true}'"""
 SHOWN = 20

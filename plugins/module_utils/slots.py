@@ -21,10 +21,11 @@ import shutil
 import time
 from typing import Any
 
-from ansible.module_utils.app_command import AppCommand
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_store import point
-from ansible.module_utils.systemd_unit import (
+
+from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import point
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import (
     UNIT_FOLDERS,
     UP,
     Systemd,

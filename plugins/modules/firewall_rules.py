@@ -8,7 +8,8 @@ import os
 import shlex
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import write_atomically
+
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
 module: firewall_rules

@@ -15,18 +15,23 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ansible.module_utils.app_command import AppCommand, last_lines
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.firewalls import others
-from ansible.module_utils.migration_question import conflict_lines, find_answer, shell_words
-from ansible.module_utils.postgresql_cluster import Cluster
-from ansible.module_utils.probe import Server, fault_of
-from ansible.module_utils.redis_cli import redis_cli
-from ansible.module_utils.release_store import read_marker, releases_in_use
-from ansible.module_utils.site_units import is_of_site
-from ansible.module_utils.slots import SLOTS, Service, SlotError, all_services
-from ansible.module_utils.systemd_unit import UP, is_restart_pending
-from ansible.module_utils.threads import allow_threads
+
+from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand, last_lines
+from ansible_collections.slipway.kit.plugins.module_utils.firewalls import others
+from ansible_collections.slipway.kit.plugins.module_utils.migration_question import (
+    conflict_lines,
+    find_answer,
+    shell_words,
+)
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster
+from ansible_collections.slipway.kit.plugins.module_utils.probe import Server, fault_of
+from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import redis_cli
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import read_marker, releases_in_use
+from ansible_collections.slipway.kit.plugins.module_utils.site_units import is_of_site
+from ansible_collections.slipway.kit.plugins.module_utils.slots import SLOTS, Service, SlotError, all_services
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import UP, is_restart_pending
+from ansible_collections.slipway.kit.plugins.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
 module: host_state

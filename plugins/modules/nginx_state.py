@@ -10,7 +10,8 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import write_atomically
+
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
 
 DOCUMENTATION = r"""
 module: nginx_state

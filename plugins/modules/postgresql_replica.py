@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgresql_cluster import Cluster, has_user_data
-from ansible.module_utils.systemd_unit import Systemd
+
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster, has_user_data
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
 
 DOCUMENTATION = r"""
 module: postgresql_replica

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.postgresql_cluster import Cluster
+
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster
 
 DOCUMENTATION = r"""
 module: postgresql_state

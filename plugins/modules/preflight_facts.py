@@ -1,7 +1,7 @@
 #!/usr/bin/python
 """Tell what a host is, what it has left and who listens on it, as facts, without changing anything.
 
-    preflight_facts:
+    slipway.kit.preflight_facts:
       gather_subset: [min, virtual]   # kinds of Ansible's own facts to tell as well: one way to the host, not two
       application: shop               # the name that the site's account, units and folders have or shall have
 
@@ -39,7 +39,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.compat import ansible_facts
 from ansible.module_utils.facts.hardware.linux import LinuxHardware
-from ansible.module_utils.firewalls import others
+
+from ansible_collections.slipway.kit.plugins.module_utils.firewalls import others
 
 FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
 LISTEN = "0A"

@@ -7,7 +7,8 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.systemd_unit import Systemd
+
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
 
 DOCUMENTATION = r"""
 module: process_prune

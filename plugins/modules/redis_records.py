@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_cli import certificates
+
+from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import certificates
 
 DOCUMENTATION = r"""
 module: redis_records

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.redis_cli import redis_cli
-from ansible.module_utils.systemd_unit import Systemd
+
+from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import redis_cli
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
 
 DOCUMENTATION = r"""
 module: redis_users

@@ -8,8 +8,9 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_store import read_marker
-from ansible.module_utils.slots import all_services
+
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import read_marker
+from ansible_collections.slipway.kit.plugins.module_utils.slots import all_services
 
 DOCUMENTATION = r"""
 module: release_list

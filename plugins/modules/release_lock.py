@@ -8,7 +8,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_store import LockedError, deploy_lock, read_holder, write_holder
+
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+    LockedError,
+    deploy_lock,
+    read_holder,
+    write_holder,
+)
 
 DOCUMENTATION = r"""
 module: release_lock

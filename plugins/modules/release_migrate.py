@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.module_utils.app_command import AppCommand, last_lines
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.migration_question import (
+
+from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand, last_lines
+from ansible_collections.slipway.kit.plugins.module_utils.migration_question import (
     conflict_lines,
     conflict_refusal,
     destructive_refusal,
@@ -25,7 +26,13 @@ from ansible.module_utils.migration_question import (
     shorten,
     unknown_names,
 )
-from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete, read_marker, write_marker
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+    LockedError,
+    deploy_lock,
+    is_complete,
+    read_marker,
+    write_marker,
+)
 
 DOCUMENTATION = r"""
 module: release_migrate

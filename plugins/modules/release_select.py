@@ -6,7 +6,14 @@ from __future__ import annotations
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_store import LockedError, deploy_lock, is_complete, leads_to, point
+
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+    LockedError,
+    deploy_lock,
+    is_complete,
+    leads_to,
+    point,
+)
 
 DOCUMENTATION = r"""
 module: release_select

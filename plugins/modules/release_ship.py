@@ -9,7 +9,8 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_store import (
+
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
     MARKER,
     LockedError,
     deploy_lock,
@@ -20,7 +21,7 @@ from ansible.module_utils.release_store import (
     releases_in_use,
     write_marker,
 )
-from ansible.module_utils.static_union import unite
+from ansible_collections.slipway.kit.plugins.module_utils.static_union import unite
 
 DOCUMENTATION = r"""
 module: release_ship

@@ -13,12 +13,28 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.managed_unit import keep
-from ansible.module_utils.probe import PROBES, Server, first_fault
-from ansible.module_utils.release_store import LockedError, deploy_lock, find_unwanted, point, remove
-from ansible.module_utils.slots import CANARY, SLOTS, UNITS, Service, SlotError, all_services, is_wanted, read_link
-from ansible.module_utils.systemd_unit import write_atomically
-from ansible.module_utils.threads import allow_threads
+
+from ansible_collections.slipway.kit.plugins.module_utils.managed_unit import keep
+from ansible_collections.slipway.kit.plugins.module_utils.probe import PROBES, Server, first_fault
+from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+    LockedError,
+    deploy_lock,
+    find_unwanted,
+    point,
+    remove,
+)
+from ansible_collections.slipway.kit.plugins.module_utils.slots import (
+    CANARY,
+    SLOTS,
+    UNITS,
+    Service,
+    SlotError,
+    all_services,
+    is_wanted,
+    read_link,
+)
+from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
 module: release_slots

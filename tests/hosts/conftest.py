@@ -18,11 +18,14 @@ import pytest
 import requests
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import get_file_vault_secret
+from ansible.plugins.loader import init_plugin_loader
 from testinfra import get_host, get_hosts
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner, itergroup
 
 PROJECT = Path(__file__).resolve().parents[2]
+# So that tests can import the repository as the collection slipway.kit.
+init_plugin_loader([str(PROJECT / "collections")])
 APP = "slipway"
 GROUPS = ("database", "redis", "app", "worker", "edge")
 # Something that is not ours, on a port of a host.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -36,19 +35,9 @@ INVENTORIES = sorted(
 RELEASES = {"12": "bookworm", "13": "trixie"}
 WIRING = sorted((ROOT / "playbooks/group_vars/all").glob("*.yml"))
 init_plugin_loader()
-
-
-def load_plugin(path: str) -> ModuleType:
-    """Import a file of the tree that is in no package."""
-    # A module has the name of the action that calls it.
-    name = f"slipway_{Path(path).parent.name}_{Path(path).stem}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, ROOT / path)
-        assert spec and spec.loader
-        # Dataclasses look their module up.
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+# It knows the repository as the collection slipway.kit.
+from ansible_collections.slipway.kit.plugins.action.preflight import read_options  # noqa: E402
+from ansible_collections.slipway.kit.plugins.filter.authority import new_authority  # noqa: E402
 
 
 @cache
@@ -60,7 +49,7 @@ def load_yaml(path: Path) -> Any:
 @cache
 def options_of(role: Path) -> dict[str, Any]:
     """Return the options in a role's argument specification, with their bounds."""
-    return load_plugin("plugins/action/preflight.py").read_options(role, DataLoader())
+    return read_options(role, DataLoader())
 
 
 def defaults_of(role: Path) -> dict[str, Any]:
@@ -102,7 +91,7 @@ SECRETS = {
 }
 
 
-SECRETS["vault_site_authority"] = load_plugin("plugins/filter/authority.py").new_authority()
+SECRETS["vault_site_authority"] = new_authority()
 
 
 # What an inventory may leave empty, filled: a template in a loop over it is rendered too.

@@ -43,14 +43,14 @@ USES = [
     for role in ROLES
     for path in sorted(role.glob("tasks/*.yml")) + sorted(role.glob("handlers/*.yml"))
     for task in tasks_of(load_yaml(path), {})
-    if task.get("config_files", {}).get("files") or task.get("config_files", {}).get("repeat")
+    if task.get("slipway.kit.config_files", {}).get("files") or task.get("slipway.kit.config_files", {}).get("repeat")
 ]
 
 
 def render(use: Use, variables: dict[str, Any]) -> list[File]:
     """Return what a task writes, with the files of each item of its loop or of what it repeats."""
     variables = variables | use.task["vars"]
-    written = use.task["config_files"]
+    written = use.task["slipway.kit.config_files"]
     looped = {"each": use.task["loop"], "as": use.task["loop_control"]["loop_var"]} if "loop" in use.task else {}
     repeated = written.get("repeat", {})
     files = [] if looped else texts_of(use, written.get("files", []), variables)

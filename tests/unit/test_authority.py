@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.template import trust_as_template
-from conftest import ROOT, SECRETS, load_plugin
+from conftest import ROOT, SECRETS
 from test_preflight import inspect_role, root_of
 
-plugin = load_plugin("plugins/filter/authority.py")
-module = load_plugin("plugins/modules/host_certificate.py")
+from ansible_collections.slipway.kit.plugins.filter import authority as plugin
+from ansible_collections.slipway.kit.plugins.modules import host_certificate as module
+
 NAMES = ["10.0.0.5", "localhost", "127.0.0.1", "::1"]
 
 

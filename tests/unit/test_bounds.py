@@ -12,12 +12,13 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from bad_values import BAD, BAD_WIRING, GOOD
-from conftest import ROLES, ROOT, load_plugin, load_yaml, options_of
+from conftest import ROLES, ROOT, load_yaml, options_of
 from conftest import wiring as wiring_of_the_kit
 from test_preflight import root_of, trusted
 
-preflight = load_plugin("plugins/action/preflight.py")
-inventory = load_plugin("plugins/action/preflight_inventory.py")
+from ansible_collections.slipway.kit.plugins.action import preflight
+from ansible_collections.slipway.kit.plugins.action import preflight_inventory as inventory
+
 HINT = (
     "roles/{role}/meta/bounds.yml has no bounds for {path}. Add one line there, as docs/bounds.md describes:\n"
     "  {path}: {example}"
@@ -105,10 +106,10 @@ def faults_of(name: str, value: Any, variables_for: Callable[..., dict[str, Any]
     role = next(role for role in ROLES if name.startswith(f"{role.name}_"))
     spec = options_of(role)[name]
     variables = variables_for(role, "12", **{name: trusted(value)})
-    tasks = [task for task in load_yaml(role / "tasks/preflight.yml") if "preflight" in task]
+    tasks = [task for task in load_yaml(role / "tasks/preflight.yml") if "slipway.kit.preflight" in task]
     checks = [
         check
-        for check in tasks[0]["preflight"].get("checks", [])
+        for check in tasks[0]["slipway.kit.preflight"].get("checks", [])
         if check.get("variable") == name and not re.search(r"__django_app_source|ansible_facts", str(check))
     ]
     inspector = preflight.Inspector(role.name, [], {name: spec}, variables, Templar(DataLoader(), variables))

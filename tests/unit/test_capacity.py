@@ -9,13 +9,14 @@ from subprocess import CompletedProcess
 from typing import Any
 from xml.etree import ElementTree
 
+import hosts as bench
 import pytest
 import yaml
-from conftest import INVENTORIES, ROOT, load_plugin
+from conftest import INVENTORIES, ROOT
 from rendering import USES, render
 
-capacity = load_plugin("plugins/filter/capacity.py")
-bench = load_plugin("dev/bench/hosts.py")
+from ansible_collections.slipway.kit.plugins.filter import capacity
+
 ALL = ["database", "redis", "app", "worker", "edge"]
 Run = Callable[..., CompletedProcess[str]]
 

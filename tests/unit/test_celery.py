@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROOT, load_plugin, load_yaml, options_of
+from conftest import ROOT, load_yaml, options_of
 from rendering import USES, render
 
 CELERY = ROOT / "roles/celery"
@@ -51,13 +51,14 @@ def test_environment_of_beat_is_beats_alone(written: Callable[..., dict[str, str
 
 def refusals(role: str, variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any]) -> str:
     """Return why a role's preflight refuses variables, empty when it does not."""
-    preflight = load_plugin("plugins/action/preflight.py")
+    from ansible_collections.slipway.kit.plugins.action import preflight
+
     folder = ROOT / "roles" / role
     variables = variables_for(folder, "13", **fault)
     (task,) = load_yaml(folder / "tasks/preflight.yml")
     inspector = preflight.Inspector(role, [role], options_of(folder), variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
-    inspector.inspect_checks(task["preflight"]["checks"])
+    inspector.inspect_checks(task["slipway.kit.preflight"]["checks"])
     return " ".join(fault.why for fault in inspector.faults)
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROOT, load_plugin, run_here
+from conftest import ROOT, run_here
+
+from ansible_collections.slipway.kit.plugins.action import config_files as action
+from ansible_collections.slipway.kit.plugins.modules import config_files as files
 
 ROLE = ROOT / "roles/nginx"
-files = load_plugin("plugins/modules/config_files.py")
-action = load_plugin("plugins/action/config_files.py")
 
 
 def mine() -> dict[str, str]:
@@ -213,7 +214,7 @@ def test_override_changes_a_part(variables_for: Callable[..., dict[str, Any]], t
 def test_folders_can_be_entered_whatever_the_umask_of_the_login_is(
     tmp_path: Path, run_playbook: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    tasks = [{"config_files": {"folders": [{"path": str(tmp_path / "etc/new/deep"), **mine()}]}}]
+    tasks = [{"slipway.kit.config_files": {"folders": [{"path": str(tmp_path / "etc/new/deep"), **mine()}]}}]
     play = [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]
     (tmp_path / "write.yml").write_text(json.dumps(play), encoding="utf-8")
     umask = os.umask(0o077)
@@ -229,7 +230,8 @@ def test_folders_can_be_entered_whatever_the_umask_of_the_login_is(
 @pytest.fixture
 def host_module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the module with a user and a group of its own, and an os that is to be changed for it alone."""
-    module = load_plugin("plugins/modules/config_files.py")
+    from ansible_collections.slipway.kit.plugins.modules import config_files as module
+
     monkeypatch.setattr(module, "pwd", SimpleNamespace(getpwnam=lambda _: SimpleNamespace(pw_uid=4711, pw_gid=4712)))
     monkeypatch.setattr(module, "grp", SimpleNamespace(getgrnam=lambda _: SimpleNamespace(gr_gid=4713)))
     monkeypatch.setattr(module, "os", SimpleNamespace(**vars(os)))

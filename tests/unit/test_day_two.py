@@ -6,10 +6,9 @@ import re
 from typing import Any
 
 import pytest
-from conftest import load_plugin
 
-status = load_plugin("plugins/action/status_table.py")
-plan = load_plugin("plugins/action/patch_plan.py")
+from ansible_collections.slipway.kit.plugins.action import patch_plan as plan
+from ansible_collections.slipway.kit.plugins.action import status_table as status
 
 APP = {
     "application": "shop",

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import load_plugin, run_action
+from conftest import run_action
 
-action = load_plugin("plugins/action/debian_packages.py")
-repair = load_plugin("plugins/modules/dpkg_repair.py")
+from ansible_collections.slipway.kit.plugins.action import debian_packages as action
+from ansible_collections.slipway.kit.plugins.modules import dpkg_repair as repair
+
 STATUS = """Package: bash
 Essential: yes
 Status: install ok installed
@@ -81,8 +82,8 @@ def test_other_dpkg_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.
     ("lines", "calls", "finished"),
     [
         (["acl installed"], [], None),
-        (["acl installed", " interrupted"], ["dpkg_repair"], ["tree"]),
-        (["acl half-configured", " interrupted"], ["dpkg_repair", "ansible.builtin.apt"], None),
+        (["acl installed", " interrupted"], ["slipway.kit.dpkg_repair"], ["tree"]),
+        (["acl half-configured", " interrupted"], ["slipway.kit.dpkg_repair", "ansible.builtin.apt"], None),
         ([], ["ansible.builtin.apt"], None),
     ],
 )

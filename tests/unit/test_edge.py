@@ -11,18 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
+from conftest import ROOT
 from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
-# Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
+from ansible_collections.slipway.kit.plugins.module_utils import precompress as pack
+from ansible_collections.slipway.kit.plugins.modules import nginx_state as state
 
 ROLE = ROOT / "roles/nginx"
-state = load_plugin("plugins/modules/nginx_state.py")
-pack = load_plugin("plugins/module_utils/precompress.py")
 
 CONFIGURATION = "/etc/slipway/services/web/gunicorn.conf.py"
 LISTENERS = ("/etc/nginx/conf.d/slipway-hosts.conf", "/etc/nginx/snippets/slipway-listen.conf")

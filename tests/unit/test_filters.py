@@ -13,11 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from conftest import load_plugin
 
-filters = load_plugin("plugins/filter/slipway.py")
-urls = load_plugin("plugins/filter/urls.py")
-probe = load_plugin("plugins/module_utils/probe.py")
+from ansible_collections.slipway.kit.plugins.filter import slipway as filters
+from ansible_collections.slipway.kit.plugins.filter import urls
+from ansible_collections.slipway.kit.plugins.module_utils import probe
 
 # Characters that mean something to a shell, to systemd, to a URL or to YAML.
 AWKWARD = [

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from conftest import ROOT, load_plugin
+from conftest import ROOT
 from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
-networks = load_plugin("plugins/filter/networks.py")
+from ansible_collections.slipway.kit.plugins.filter import networks
+
 ROLE = ROOT / "roles/firewall"
 RULES = "/etc/nftables-slipway/wanted.nft"
 WORLD = ["0.0.0.0/0", "::/0"]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import load_plugin, run_action, run_here
+from conftest import run_action, run_here
 
-firewalls = load_plugin("plugins/module_utils/firewalls.py")
-reach = load_plugin("plugins/action/edge_reach.py")
+from ansible_collections.slipway.kit.plugins.action import edge_reach as reach
+from ansible_collections.slipway.kit.plugins.module_utils import firewalls
+
 DROP, REJECT, ACCEPT = {"drop": None}, {"reject": None}, {"accept": None}
 COUNTER = {"counter": {"packets": 0, "bytes": 0}}
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
+
+from ansible_collections.slipway.kit.plugins.module_utils import threads
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-state = load_plugin("plugins/modules/host_state.py")
-threads = sys.modules["ansible.module_utils.threads"]
+from ansible_collections.slipway.kit.plugins.modules import host_state as state
 
 SHOWN = """\
 Type={kind}

@@ -12,14 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import load
 import pytest
-from conftest import ROOT, load_plugin
-
-sys.path.insert(0, str(ROOT / "dev/soak"))
-
-load = load_plugin("dev/soak/load.py")
-sys.modules.setdefault("load", load)
-soak = load_plugin("dev/soak/soak.py")
+import soak
+from conftest import ROOT
 
 PAGE = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 5\r\n\r\nhello"
 Handler = Callable[[socket.socket, bytes, int], bool]

@@ -6,21 +6,15 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
+import audit
 import pytest
-from conftest import ROOT, load_plugin
+from conftest import ROOT
 from packaging.markers import Marker
 
 LOCKED = re.compile(r"^([a-z0-9-]+)(?:\[[^\]]*\])?==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
 OPERATOR = {"ansible", "ansible-core", "cffi", "cryptography", "jinja2", "markupsafe", "packaging"}
 OPERATOR |= {"pycparser", "pyyaml", "resolvelib", "uv"}
-
-
-@pytest.fixture(scope="module")
-def audit() -> ModuleType:
-    """Return the script of `make audit`."""
-    return load_plugin("dev/audit.py")
 
 
 def installed(lock: str, python: str) -> dict[str, str]:
@@ -49,7 +43,7 @@ def test_newest_ansible_where_python_has_it() -> None:
     assert series == {"3.11": "2.19", "3.12": "2.21", "3.13": "2.21"}
 
 
-def test_every_lock_is_written_by_make_and_audited(audit: ModuleType) -> None:
+def test_every_lock_is_written_by_make_and_audited() -> None:
     """A file of hashes that `make lock` does not write would neither be renewed nor audited."""
     recipe = subprocess.run(["make", "--dry-run", "lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     written = set(re.findall(r"--output-file (\S+)", recipe))
@@ -59,7 +53,7 @@ def test_every_lock_is_written_by_make_and_audited(audit: ModuleType) -> None:
     assert all(audit.read_pins((ROOT / lock).read_text()) for lock in written)
 
 
-def test_pins_of_all_pythons_are_audited(audit: ModuleType) -> None:
+def test_pins_of_all_pythons_are_audited() -> None:
     lock = "a==1 ; python_version < '3.12' \\\n    --hash=sha256:0\na==2 \\\n    --hash=sha256:1\n"
     lock += "b-c[x]==1.5 \\\n    # via a==9\n"
     assert audit.read_pins(lock) == {("a", "1"), ("a", "2"), ("b-c", "1.5")}
@@ -80,7 +74,7 @@ LOCKS = {"requirements.txt": {("a", "1"), ("b", "1")}, "app/requirements.txt": {
     ],
 )
 def test_silence_of_the_database_is_no_clean_bill(
-    audit: ModuleType, records: list[tuple[str, str, list[dict[str, object]]]], status: int, said: str
+    records: list[tuple[str, str, list[dict[str, object]]]], status: int, said: str
 ) -> None:
     text, code = audit.report(LOCKS, [{"name": n, "version": v, "vulns": found} for n, v, found in records], "")
     assert code == status
@@ -88,7 +82,7 @@ def test_silence_of_the_database_is_no_clean_bill(
 
 
 def test_packages_that_pip_audit_skips_are_not_audited(
-    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """pip-audit says that it found nothing, and exits with 0, when its database answers for no package."""
 

@@ -58,8 +58,8 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
     block["block"] = list(work)
     roll_back = yaml.safe_load((ROOT / "roles/release/tasks/take_back.yml").read_text())
     for task in roll_back:
-        if "release_slots" in task:
-            del task["release_slots"]
+        if "slipway.kit.release_slots" in task:
+            del task["slipway.kit.release_slots"]
             task["ansible.builtin.command"] = "true"
     (tmp_path / "roll_back.yml").write_text(yaml.safe_dump(roll_back))
     for task in block["rescue"] + block["always"]:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
 
-# Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
+from ansible_collections.slipway.kit.plugins.module_utils import managed_unit, systemd_unit
 
-managed_unit = load_plugin("plugins/module_utils/managed_unit.py")
-systemd_unit = load_plugin("plugins/module_utils/systemd_unit.py")
 HEAD = "# Ansible managed\n"
 
 

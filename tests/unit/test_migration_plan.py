@@ -11,14 +11,13 @@ import types
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin, load_yaml
+from conftest import ROOT, load_yaml
+
+from ansible_collections.slipway.kit.plugins.module_utils import migration_question as question
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-module = load_plugin("plugins/modules/release_migrate.py")
-question = sys.modules["ansible.module_utils.migration_question"]
+from ansible_collections.slipway.kit.plugins.modules import release_migrate as module
 
 LOCK_TIMEOUT = """\
   Applying shop.0003_x...Traceback (most recent call last):
@@ -447,7 +446,8 @@ def test_release_is_asked_in_the_way_that_it_was_built_for(tmp_path: Path, marke
 def test_rollback_compares_the_release_that_was_selected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool
 ) -> None:
-    select = load_plugin("plugins/modules/release_select.py")
+    from ansible_collections.slipway.kit.plugins.modules import release_select as select
+
     for name in ("wanted", "other"):
         (tmp_path / "releases" / name / "static").mkdir(parents=True)
         (tmp_path / "releases" / name / ".complete").touch()
@@ -462,7 +462,7 @@ def test_rollback_compares_the_release_that_was_selected(
     with pytest.raises(Ended) as ended:
         select.main()
     (task,) = load_yaml(ROOT / "roles/django_app/tasks/compare.yml")
-    fact = re.fullmatch(r"\{\{ ansible_facts\['(\w+)'\] \}\}", task["release_migrate"]["release"])
+    fact = re.fullmatch(r"\{\{ ansible_facts\['(\w+)'\] \}\}", task["slipway.kit.release_migrate"]["release"])
     assert fact
     folder = Path(ended.value.args[0]["ansible_facts"][fact[1]])
     assert folder.resolve() == (tmp_path / "releases/wanted").resolve()

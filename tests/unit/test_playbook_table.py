@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import playbook_table as table
 import pytest
-from conftest import ROOT, load_plugin, load_yaml
+from conftest import ROOT, load_yaml
 
-table = load_plugin("dev/playbook_table.py")
-callback = load_plugin("plugins/callback/whole_run.py")
+from ansible_collections.slipway.kit.plugins.callback import whole_run as callback
+
 EARLIER = {
     **{"releases": "list_releases", "drain": "drain_host", "undrain": "undrain_host", "remove": "remove_host"},
     **{"promote": "promote_replica", "replication": "replication_status", "rotate": "rotate_secrets"},

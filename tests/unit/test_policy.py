@@ -218,7 +218,7 @@ def roles_of(content: Any) -> Iterator[tuple[str, str]]:
         for item in content:
             yield from roles_of(item)
         return
-    if "preflight_report" in content:
+    if "slipway.kit.preflight_report" in content:
         yield "preflight", "report"
     for role in content.get("roles", []):
         yield role["role"], "main"
@@ -300,19 +300,19 @@ def test_role_is_run_and_inspected(role: Path) -> None:
     used = set(roles_used())
     assert (role.name, "main") in used
     assert (role.name, "preflight") in used
-    assert any("preflight" in task for task in load_yaml(role / "tasks/preflight.yml"))
+    assert any("slipway.kit.preflight" in task for task in load_yaml(role / "tasks/preflight.yml"))
 
 
 @each_role
 def test_preflight_changes_nothing(role: Path) -> None:
     for task in flatten(load_yaml(role / "tasks/preflight.yml"), {}):
         allowed = {
-            "preflight",
+            "slipway.kit.preflight",
             "ansible.builtin.stat",
             "ansible.builtin.setup",
             "ansible.builtin.command",
-            "release_source",
-            "postgresql_state",
+            "slipway.kit.release_source",
+            "slipway.kit.postgresql_state",
         }
         assert allowed & task.keys(), task["name"]
         if "ansible.builtin.command" in task:
@@ -433,7 +433,7 @@ def test_template_opens_with_its_owner(path: Path) -> None:
 
 def files_of(task: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the files that a task writes, those that it repeats too."""
-    written = task.get("config_files", {})
+    written = task.get("slipway.kit.config_files", {})
     return [*written.get("files", []), *written.get("repeat", {}).get("files", [])]
 
 
@@ -522,7 +522,12 @@ def test_task_with_a_secret_does_not_show_it() -> None:
     names = secret_names()
     assert {"postgresql_password", "topology_database_url", "django_app_environment"} <= names
     pattern = re.compile(rf"\b(vault_\w+|{'|'.join(sorted(names))})\b")
-    silent = {"preflight", "preflight_report", "ansible.builtin.import_role", "ansible.builtin.include_role"}
+    silent = {
+        "slipway.kit.preflight",
+        "slipway.kit.preflight_report",
+        "ansible.builtin.import_role",
+        "ansible.builtin.include_role",
+    }
     found, seen = [], False
     for path, task in TASKS:
         if silent & task.keys() or path.name == "secrets.yml":
@@ -590,7 +595,7 @@ def test_a_unit_is_run_by_the_same_files_everywhere() -> None:
     """What is remembered of a unit is remembered once: another list of files elsewhere would restart it, each time."""
     lists: dict[str, dict[str, set[str]]] = {}
     for path, task in TASKS:
-        unit = task.get("managed_unit", {})
+        unit = task.get("slipway.kit.managed_unit", {})
         if unit and unit.get("state", "running") == "running":
             files = repr((unit.get("restart_on", []), unit.get("reload_on", [])))
             lists.setdefault(unit["name"], {}).setdefault(files, set()).add(name_of(path))

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import load_plugin
 
-cluster = load_plugin("plugins/module_utils/postgresql_cluster.py")
-redis_records = load_plugin("plugins/modules/redis_records.py")
+from ansible_collections.slipway.kit.plugins.module_utils import postgresql_cluster as cluster
+from ansible_collections.slipway.kit.plugins.modules import redis_records
 
 
 @pytest.fixture

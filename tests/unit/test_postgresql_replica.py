@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
-
-replica = load_plugin("plugins/modules/postgresql_replica.py")
+from ansible_collections.slipway.kit.plugins.modules import postgresql_replica as replica
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from conftest import RELEASES, ROLES, ROOT, facts, load_plugin, load_yaml, options_of
+from conftest import RELEASES, ROLES, ROOT, facts, load_yaml, options_of
 
-preflight = load_plugin("plugins/action/preflight.py")
-report = load_plugin("plugins/action/preflight_report.py")
+from ansible_collections.slipway.kit.plugins.action import preflight
+from ansible_collections.slipway.kit.plugins.action import preflight_report as report
 
 OPTIONS = yaml.safe_load("""
 web_name: {type: str, required: true}
@@ -398,7 +398,7 @@ PLAYBOOK = """
   any_errors_fatal: true
   tasks:
     - name: Refuse
-      preflight_report:
+      slipway.kit.preflight_report:
 - hosts: all
   gather_facts: false
   connection: local
@@ -409,7 +409,7 @@ PLAYBOOK = """
 """
 TASKS = """
 - name: Preflight
-  preflight:
+  slipway.kit.preflight:
     role: web
     checks:
       - that: web_port < 65536
@@ -475,7 +475,7 @@ def test_faults_of_an_earlier_run_are_forgotten(site: Path, run_playbook: Callab
     assert run_playbook("-i", "inventory", "site.yml", "--limit", "one", **cache).returncode != 0
     assert "__preflight_faults" in next((site / "cache").glob("*one*")).read_text(encoding="utf-8")
     (site / "report.yml").write_text(
-        "- hosts: one\n  gather_facts: false\n  tasks: [preflight_report: ]\n", encoding="utf-8"
+        "- hosts: one\n  gather_facts: false\n  tasks: [slipway.kit.preflight_report: ]\n", encoding="utf-8"
     )
     done = run_playbook("-i", "inventory", "report.yml", **cache)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -536,14 +536,14 @@ def test_same_text_from_another_file_is_looked_at(tmp_path: Path) -> None:
 
 def inspect_role(role: Path, variables: dict[str, Any]) -> list[Any]:
     """Return the faults of a shipped role, with the checks in its tasks/preflight.yml."""
-    tasks = [task for task in load_yaml(role / "tasks/preflight.yml") if "preflight" in task]
-    assert [task["preflight"]["role"] for task in tasks] == [role.name]
+    tasks = [task for task in load_yaml(role / "tasks/preflight.yml") if "slipway.kit.preflight" in task]
+    assert [task["slipway.kit.preflight"]["role"] for task in tasks] == [role.name]
     names = [path.name for path in ROLES]
     templar = Templar(DataLoader(), variables)
     inspector = preflight.Inspector(role.name, names, options_of(role), variables, templar)
     inspector.inspect_options()
     inspector.inspect_names()
-    inspector.inspect_checks(tasks[0]["preflight"].get("checks", []))
+    inspector.inspect_checks(tasks[0]["slipway.kit.preflight"].get("checks", []))
     return inspector.faults
 
 

@@ -10,12 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-preflight_facts = load_plugin("plugins/modules/preflight_facts.py")
+from ansible_collections.slipway.kit.plugins.modules import preflight_facts
 
 
 def test_who_listens_is_named() -> None:

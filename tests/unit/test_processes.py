@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROOT, load_plugin, load_yaml, options_of, run_action, run_here
+from conftest import ROOT, load_yaml, options_of, run_action, run_here
 from rendering import USES, render
 
 ROLE = ROOT / "roles/processes"
@@ -127,23 +126,23 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
     ],
 )
 def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any], message: str) -> None:
-    preflight = load_plugin("plugins/action/preflight.py")
+    from ansible_collections.slipway.kit.plugins.action import preflight
+
     variables = variables_for(ROLE, "13", **fault)
     (task,) = load_yaml(ROLE / "tasks/preflight.yml")
     options = options_of(ROLE)
     inspector = preflight.Inspector("processes", ["processes"], options, variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
-    inspector.inspect_checks(task["preflight"]["checks"])
+    inspector.inspect_checks(task["slipway.kit.preflight"]["checks"])
     assert message in " ".join(fault.why for fault in inspector.faults)
 
 
 @pytest.fixture
 def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Return a function that runs the task on folders of the test's own, with a systemd that only listens."""
-    shared = load_plugin("plugins/module_utils/systemd_unit.py")
-    monkeypatch.setitem(sys.modules, "ansible.module_utils.systemd_unit", shared)
-    module = load_plugin("plugins/modules/process_prune.py")
-    action = load_plugin("plugins/action/process_prune.py")
+    from ansible_collections.slipway.kit.plugins.action import process_prune as action
+    from ansible_collections.slipway.kit.plugins.modules import process_prune as module
+
     calls: list[tuple[str, ...]] = []
 
     class Systemd:
@@ -161,7 +160,7 @@ def prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     monkeypatch.setattr(module, "Systemd", Systemd)
 
     def execute(_: object, name: str, module_args: dict[str, Any], **__: Any) -> dict[str, Any]:
-        assert name == "process_prune"
+        assert name == "slipway.kit.process_prune"
         said: dict[str, Any] = {}
         fake = SimpleNamespace(params=module_args, exit_json=lambda **out: said.update(out))
         monkeypatch.setattr(module, "AnsibleModule", lambda **_: fake)

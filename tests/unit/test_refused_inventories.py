@@ -20,11 +20,12 @@ import pytest
 import yaml
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from certificates import OperatorFiles
-from conftest import ROOT, load_plugin, run_action
+from conftest import ROOT, run_action
 from wrong_inventories import ROWS, SECRET, TLS, write_source
 
-inventory_plugin = load_plugin("plugins/action/preflight_inventory.py")
-host_plugin = load_plugin("plugins/action/preflight_host.py")
+from ansible_collections.slipway.kit.plugins.action import preflight_host as host_plugin
+from ansible_collections.slipway.kit.plugins.action import preflight_inventory as inventory_plugin
+
 Run = Callable[..., CompletedProcess[str]]
 KINDS = ("database", "redis", "app", "worker", "edge")
 # What hosts say of themselves.

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from conftest import load_plugin, run_action
+from conftest import run_action
 
-action = load_plugin("plugins/action/release_agree.py")
+from ansible_collections.slipway.kit.plugins.action import release_agree as action
 
 
 def agree(**releases: str) -> dict[str, Any]:

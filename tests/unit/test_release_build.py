@@ -13,19 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
+from conftest import ROOT
 
-# Ansible sends these beside a module; here they are found where they lie.
-ansible.module_utils.__path__.append(str(ROOT / "plugins/module_utils"))
-
-command = load_plugin("plugins/module_utils/app_command.py")
-build = load_plugin("plugins/modules/release_build.py")
-ship = load_plugin("plugins/modules/release_ship.py")
-store = load_plugin("plugins/module_utils/release_store.py")
-MARKER = load_plugin("plugins/module_utils/migration_plan.py").MARKER
-union = load_plugin("plugins/module_utils/static_union.py")
+from ansible_collections.slipway.kit.plugins.module_utils import app_command as command
+from ansible_collections.slipway.kit.plugins.module_utils import release_store as store
+from ansible_collections.slipway.kit.plugins.module_utils import static_union as union
+from ansible_collections.slipway.kit.plugins.module_utils.migration_plan import MARKER
+from ansible_collections.slipway.kit.plugins.modules import release_build as build
+from ansible_collections.slipway.kit.plugins.modules import release_ship as ship
 
 ROLE = ROOT / "roles/django_app"
 

@@ -6,13 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-module = load_plugin("plugins/modules/release_hooks.py")
+from ansible_collections.slipway.kit.plugins.modules import release_hooks as module
 
 HOOK = {"name": "x", "when": "after_migrate", "command": ["true"]}
 

@@ -8,14 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
+
+from ansible_collections.slipway.kit.plugins.action import release_lock as action
 
 # On a host they lie together.
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-module = load_plugin("plugins/modules/release_lock.py")
-action = load_plugin("plugins/action/release_lock.py")
+from ansible_collections.slipway.kit.plugins.modules import release_lock as module
 
 ANN = {"by": "ann@elsewhere", "machine": "elsewhere", "pid": "1", "started": "1"}
 BOB = ANN | {"by": "bob@elsewhere", "pid": "2"}

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from conftest import ROOT, load_plugin, run_action
+from conftest import ROOT, run_action
 
-plugin = load_plugin("plugins/action/release_source.py")
+from ansible_collections.slipway.kit.plugins.action import release_source as plugin
 
 FILES = {"manage.py": "x", "app/views.py": "y", "app/ünïcode name.txt": "z", "app/data/big": "0" * 300_000}
 LEFT_OUT = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import load_plugin
 
-reader = load_plugin("plugins/plugin_utils/requirement_files.py")
+from ansible_collections.slipway.kit.plugins.plugin_utils import requirement_files as reader
 
 
 def read(files: dict[str, str], *requirements: str, **selection: Any) -> Any:

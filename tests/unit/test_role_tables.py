@@ -7,9 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from conftest import load_plugin
-
-tables = load_plugin("dev/role_tables.py")
+import role_tables as tables
 
 SPECIFICATION = """
 argument_specs:

@@ -10,9 +10,9 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultSecret
-from conftest import load_plugin, run_action
+from conftest import run_action
 
-plugin = load_plugin("plugins/action/rotate_vault.py")
+from ansible_collections.slipway.kit.plugins.action import rotate_vault as plugin
 
 SECRETS = [
     {"name": "vault_password", "rotate": "database"},

@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import load_plugin
 
-audit = load_plugin("plugins/modules/secret_audit.py")
+from ansible_collections.slipway.kit.plugins.modules import secret_audit as audit
 
 SECRET = "s3cret/with+signs and blanks"
 KEY = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAMAkV3Qp0jXxVZ7b8h2c1Jk5m6n7o8p9q0r1s2t3u4v\n"

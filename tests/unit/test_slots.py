@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import ansible.module_utils
 import pytest
-from conftest import ROOT, load_plugin
 
-ansible.module_utils.__path__ = [*ansible.module_utils.__path__, str(ROOT / "plugins/module_utils")]
-slots = importlib.import_module("ansible.module_utils.slots")
-release_slots = load_plugin("plugins/modules/release_slots.py")
+from ansible_collections.slipway.kit.plugins.module_utils import slots
+from ansible_collections.slipway.kit.plugins.modules import release_slots
 
 UNIT = "shop-web@a.service"
 TRACEBACK = ["Traceback (most recent call last):", "django.db.utils.OperationalError: connection refused"]

@@ -140,7 +140,7 @@ def test_releases_differ_where_their_packages_do(rendered: Callable[..., dict[st
 
 def is_secret(task: dict[str, Any], source: Path) -> bool:
     """Tell whether config_files is told not to show what it makes of a template."""
-    files = task.get("config_files", {})
+    files = task.get("slipway.kit.config_files", {})
     entries = files.get("files", []) + files.get("repeat", {}).get("files", [])
     return any(entry.get("secret") for entry in entries if str(source).endswith(entry["src"]))
 

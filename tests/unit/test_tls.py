@@ -17,7 +17,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.loader import lookup_loader
 from certificates import NAME, OperatorFiles, sign
-from conftest import RELEASES, ROOT, load_plugin
+from conftest import RELEASES, ROOT
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding
 
 
@@ -26,7 +26,7 @@ class Files(OperatorFiles):
 
     def faults(self, *names: str, loader: DataLoader | None = None, **paths: str) -> list[str]:
         """Return what preflight says of them, without the folder."""
-        plugin = lookup_loader.get("certificate_faults", loader=loader or DataLoader())
+        plugin = lookup_loader.get("slipway.kit.certificate_faults", loader=loader or DataLoader())
         words = [paths.get("certificate", str(self.certificate)), paths.get("key", str(self.key))]
         [faults] = plugin.run(words, names=list(names or (NAME,)))
         return [fault.replace(f"{self.key.parent}/", "") for fault in faults]
@@ -203,7 +203,8 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def test_release_is_asked_for_by_tls_under_its_name(tls_server: tuple[int, list[str]]) -> None:
     port, asked = tls_server
-    probe = load_plugin("plugins/module_utils/probe.py")
+    from ansible_collections.slipway.kit.plugins.module_utils import probe
+
     wanted = {"path": "/", "status": 200, "contains": f"{NAME} https"}
     by_tls = probe.Server(NAME, "https", 5, address="127.0.0.1", port=port, tls=True)
     assert probe.first_fault(by_tls, [wanted]) == ""
@@ -213,7 +214,8 @@ def test_release_is_asked_for_by_tls_under_its_name(tls_server: tuple[int, list[
 
 
 def test_application_is_asked_plainly_at_its_socket_where_nginx_speaks_tls(tmp_path: Path) -> None:
-    probe = load_plugin("plugins/module_utils/probe.py")
+    from ansible_collections.slipway.kit.plugins.module_utils import probe
+
     path = str(tmp_path / "web.sock")
     with socketserver.ThreadingUnixStreamServer(path, Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

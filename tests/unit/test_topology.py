@@ -13,9 +13,12 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from conftest import ROLES, defaults_of, facts, load_plugin, variables_of, wiring
+from conftest import ROLES, defaults_of, facts, variables_of, wiring
 
-urls = load_plugin("plugins/filter/urls.py")
+from ansible_collections.slipway.kit.plugins.filter import urls
+from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
+from ansible_collections.slipway.kit.plugins.filter.slipway import environment_file
+
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """
 
@@ -159,7 +162,7 @@ def test_passwords_of_any_kind_arrive(resolve_in: Callable[..., Resolve]) -> Non
 
 
 def test_hosts_ask_each_other_by_tls(resolve_in: Callable[..., Resolve]) -> None:
-    authority = load_plugin("plugins/filter/authority.py").new_authority()
+    authority = new_authority()
     resolve = resolve_in(MANY, ADDRESSES, vault_postgresql_password="a", vault_redis_cache_password="b",
                          vault_redis_broker_password="c", vault_site_authority=authority)  # fmt: skip
     database = urlsplit(resolve("app1", "topology_database_url"))
@@ -231,7 +234,7 @@ def test_odd_passwords_arrive_in_the_environment_as_written(resolve_in: Callable
     resolve = resolve_in(
         ONE, vault_postgresql_password=ODD, django_app_environment={"PASSWORD": "{{ topology_database_password }}"}
     )
-    written = load_plugin("plugins/filter/slipway.py").environment_file(resolve("www", "django_app_environment"))
+    written = environment_file(resolve("www", "django_app_environment"))
     assert written.count("\n") == 1
     assert written.replace("\\\\", "\\").replace('\\"', '"').replace("\\$", "$").replace("\\`", "`") == (
         f'PASSWORD="{ODD}"\n'

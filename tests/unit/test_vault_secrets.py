@@ -14,9 +14,9 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
-from conftest import INVENTORIES, ROOT, load_plugin, load_yaml, run_action
+from conftest import INVENTORIES, ROOT, load_yaml, run_action
 
-plugin = load_plugin("plugins/action/vault_secrets.py")
+from ansible_collections.slipway.kit.plugins.action import vault_secrets as plugin
 
 WANTED = [{"name": "vault_one", "length": 40}, {"name": "vault_two"}]
 # Comments, order, quoting, text of several lines and what Ansible's loader alone understands.

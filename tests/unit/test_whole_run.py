@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from ansible.release import __version__ as ansible_version
-from conftest import INVENTORIES, ROOT, load_plugin, load_yaml
+from conftest import INVENTORIES, ROOT, load_yaml
 
-plugin = load_plugin("plugins/callback/whole_run.py")
+from ansible_collections.slipway.kit.plugins.callback import whole_run as plugin
+
 PLAYBOOKS = sorted(ROOT.glob("playbooks/*.yml"))
 CONTROL = {"secrets.yml", "promote_replica.yml", "move_redis.yml"}
 each_playbook = pytest.mark.parametrize("path", PLAYBOOKS, ids=lambda path: path.name)

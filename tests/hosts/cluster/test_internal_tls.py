@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import APP, PROJECT, Playbooks, to_json, wait_until
+from conftest import APP, Playbooks, to_json, wait_until
 from testinfra import get_host
 from testinfra.host import Host
+
+from ansible_collections.slipway.kit.plugins.filter.authority import Authority, new_authority
 
 testinfra_hosts = ["ansible://app"]
 SERVICES = {
@@ -31,13 +33,7 @@ def asked(host: Host, playbook: Playbooks) -> dict[str, Host]:
 @pytest.fixture(scope="module")
 def other() -> Any:
     """Return an authority that nobody trusts."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("authority", PROJECT / "plugins/filter/authority.py")
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Authority(module.new_authority())
+    return Authority(new_authority())
 
 
 # Asks both with the application's own settings and libraries, as its environment says, with something changed.
