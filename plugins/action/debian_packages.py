@@ -29,9 +29,11 @@ INTERRUPTED = (
 def explain(said: str) -> str:
     """Return what an operator can do about an error of apt; nothing where that is not known."""
     if re.search(r"lock", said, re.IGNORECASE):
+        found = re.search(r"held by process \d+ \([^)]*\)", said)
+        holder = f" (the lock is {found[0]})" if found else ""
         return (
-            f"another apt or dpkg has been at work on the host for {LOCK_TIMEOUT} s: let it finish, or see there what "
-            "it waits for (systemctl status apt-daily-upgrade), and run the playbook again"
+            f"another apt or dpkg has been at work on the host for {LOCK_TIMEOUT} s{holder}: let it finish, or see "
+            "there what it waits for (systemctl status apt-daily-upgrade), and run the playbook again"
         )
     if re.search(r"update apt cache|resolv|connect|Failed to fetch|Unable to fetch|timed out", said, re.IGNORECASE):
         return (
@@ -76,7 +78,12 @@ class ActionModule(ActionBase):
                 "lock_timeout": LOCK_TIMEOUT,
             }
             installed_now = self._execute_module("ansible.builtin.apt", module_args=apt, task_vars=task_vars)
+            # While it waits apt says the same once a second.
+            lines = list(dict.fromkeys(str(installed_now.get("stdout", "")).splitlines()))
+            installed_now |= {"stdout": "\n".join(lines), "stdout_lines": lines}
             said = " ".join(str(installed_now.get(part, "")) for part in ("msg", "stderr"))
+            if "lock" in said:
+                said += f" {installed_now['stdout']}"
             if installed_now.get("failed") and (help_text := explain(said)):
                 installed_now |= {"msg": f"{', '.join(missing)}: {help_text}", "apt": installed_now.get("msg", "")}
             return installed_now

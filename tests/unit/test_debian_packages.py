@@ -122,3 +122,16 @@ def test_error_of_apt_is_told_with_what_helps(monkeypatch: pytest.MonkeyPatch, e
         assert said in result["msg"] and result["msg"].startswith("acl: ") and result["apt"] == error
     else:
         assert result["msg"] == error
+
+
+def test_wait_for_another_apt_is_told_once_with_who_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apt writes a line a second, which would hide the message."""
+    wait = "Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (python3)"
+    error = "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?"
+
+    said = {"failed": True, "msg": error, "stderr": error, "stdout": "\n".join(["Reading", *[wait] * 300])}
+    monkeypatch.setattr(action.ActionModule, "_low_level_execute_command", lambda *_: {"stdout_lines": []})
+    monkeypatch.setattr(action.ActionModule, "_execute_module", lambda *_, **__: dict(said))
+    result = run_action(action, name=["tree"])
+    assert "(the lock is held by process 7 (python3))" in result["msg"]
+    assert result["stdout_lines"] == ["Reading", wait] and result["stdout"].count("Waiting") == 1
