@@ -18,36 +18,109 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: config_files
-short_description: Hold files and folders to what they shall be
+short_description: Write all configuration files of a service, and restore the previous ones when they are refused
 description:
-  - Writes files whole or not at all, and sets owner, group and mode. Folders that are missing are created first.
-  - Units and drop-ins of systemd are verified by C(systemd-analyze verify), which names what systemd would ignore.
-  - When that or the command C(validate) refuses the new files, the previous ones are restored, so that nothing is left
-    that would keep a service from starting.
+  - Renders the templates on the control node as M(ansible.builtin.template) does. Where all files are up to date, one
+    command on the host shows that, and no module is called.
+  - Writes files whole or not at all, and sets owner, group and mode.
+  - C(systemd-analyze verify) checks units and drop-ins. When it or I(validate) refuses the new files, the previous ones
+    are restored, so that nothing is left that would keep a service from starting.
 options:
   folders:
-    description: >-
-      Folders, each with path, owner, group and mode. With C(hand_down_group) all that is in one gets its group, where
-      it has another or its mode has no setgid bit yet.
+    description: Directories. Missing ones are created first.
     type: list
     elements: dict
     default: []
-  own:
-    description: >-
-      Directories that a service writes to, as C(paths), and its C(user). Missing ones are made, and those that root
-      owns become the user's, with C(adopt), which is the default; others stay as they are.
-    type: dict
+    options:
+      path: {description: The path., type: path, required: true}
+      owner: {description: The owner; root where it is left out., type: str}
+      group: {description: The group; root where it is left out., type: str}
+      mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
+      hand_down_group:
+        description: Whether everything in the directory gets its group, now and later (setgid).
+        type: bool
+        default: false
   files:
-    description: Files, each with path, content, owner, group, mode; of a I(secret) one no diff is shown.
+    description: Files, each rendered from a template of the role.
     type: list
     elements: dict
     default: []
-  only:
-    description: With a I(pattern) of a shell, the folders like it to I(keep); any other is removed with what is in it.
-    type: dict
+    options:
+      src: {description: 'The template, below C(templates) of the role.', type: path, required: true}
+      dest: {description: The path on the host., type: path, required: true}
+      secret: {description: Whether no diff is shown., type: bool, default: false}
+      owner: {description: The owner; root where it is left out., type: str}
+      group: {description: The group; root where it is left out., type: str}
+      mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
+  validate:
+    description: A command that must succeed with the new files in place.
+    type: list
+    elements: str
+    default: []
   absent: {description: Files to remove., type: list, elements: path, default: []}
-  validate: {description: A command that must succeed with the files., type: list, elements: str, default: []}
+  overrides:
+    description: >-
+      Templates on the control node to use instead of the role's, by the path on the host. One may extend the role's
+      template, by the name in C(src), and replace its blocks.
+    type: dict
+    default: {}
+  own:
+    description: Directories that a service writes to. Missing ones are created.
+    type: dict
+    options:
+      user: {description: The user of the service., type: str, required: true}
+      paths: {description: The directories., type: list, elements: str, required: true}
+      adopt: {description: Whether directories of root are given to the user., type: bool, default: true}
+  repeat:
+    description: Directories and files for each item of a list. C({name}) in a path is the item's C(name).
+    type: dict
+    options:
+      each: {description: The items., type: list, elements: dict, required: true}
+      as: {description: The name of the item's variable in the templates., type: str, required: true}
+      only: {description: A pattern of the shell; directories like it that belong to no item are removed., type: str}
+      absent: {description: Files to remove., type: list, elements: path, default: []}
+      folders:
+        description: Directories. Missing ones are created first.
+        type: list
+        elements: dict
+        default: []
+        options:
+          path: {description: The path., type: path, required: true}
+          owner: {description: The owner; root where it is left out., type: str}
+          group: {description: The group; root where it is left out., type: str}
+          mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
+          hand_down_group:
+            description: Whether everything in the directory gets its group, now and later (setgid).
+            type: bool
+            default: false
+      files:
+        description: Files, each rendered from a template of the role.
+        type: list
+        elements: dict
+        default: []
+        options:
+          src: {description: 'The template, below C(templates) of the role.', type: path, required: true}
+          dest: {description: The path on the host., type: path, required: true}
+          secret: {description: Whether no diff is shown., type: bool, default: false}
+          owner: {description: The owner; root where it is left out., type: str}
+          group: {description: The group; root where it is left out., type: str}
+          mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Write the configuration of Nginx
+  slipway.kit.config_files:
+    folders:
+      - {path: /etc/systemd/system/nginx.service.d}
+    files:
+      - {src: etc/nginx/nginx.conf.j2, dest: /etc/nginx/nginx.conf}
+    validate: [nginx, -t, -q]
+"""
+
+RETURN = r"""
+changed_paths: {description: What was changed., returned: always, type: list, elements: str}
+refused_with: {description: The words of what refused the files., returned: on refusal, type: list, elements: str}
 """
 
 # Where units and drop-ins are that systemd reads, and which it reads as what.

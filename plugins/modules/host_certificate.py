@@ -12,15 +12,29 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: host_certificate
-short_description: Read or write the file with a host's private key and its certificate
+short_description: Keep a certificate of the site's own authority, with its private key, in a file
 description:
-  - Without I(content), returns the certificate that is in the file, if its key fits. With it, puts the content there.
-  - The action of the same name decides, and signs on the control node.
+  - A new certificate is issued when the present one is of another authority, has other names, does not fit its key, or
+    has less than a third of its time left. It is signed on the control node, where the authority's key stays.
 options:
   path: {description: The file., type: path, required: true}
-  group: {description: The group that may read it., type: str, required: true}
-  content: {description: What shall be in it., type: str}
+  group: {description: "The group that may read it, besides root.", type: str, required: true}
+  names: {description: Host names and addresses of the host., type: list, elements: str, required: true}
+  authority: {description: The authority as the filter new_authority makes it., type: str, required: true}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Issue the certificate of Redis
+  slipway.kit.host_certificate:
+    path: /etc/redis/slipway-tls.pem
+    group: redis
+    names: [10.0.0.5, 127.0.0.1]
+    authority: "{{ vault_site_authority }}"
+"""
+
+RETURN = r"""
+issued_because: {description: Why one was issued; empty where none was., returned: always, type: str}
 """
 
 

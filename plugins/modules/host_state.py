@@ -42,15 +42,33 @@ description:
     is the answer.
 options:
   application: {description: The application., type: str, required: true}
-  parts: {description: "Which of the parts to look at, all when it is empty.", type: list, elements: str, default: []}
+  parts:
+    description: The parts to return; all when it is empty.
+    type: list
+    elements: str
+    default: []
+    choices:
+      [units, starts, silent, failed, enabled, serves, migrations, database, queues, certificate, nginx,
+       firewall, firewalls, disk, memory, load, updates, reboot, uptime]
   redis:
-    description: How to ask the broker, as user, password, address and port.
+    description: How to ask the broker.
     type: dict
+    options:
+      user: {description: The user., type: str, required: true}
+      password: {description: The password., type: str, required: true}
+      address: {description: The address., type: str, required: true}
+      port: {description: The port., type: int, required: true}
   migrations: {description: Whether the release in use is asked for its migrations., type: bool, default: false}
   web:
-    description: >-
-      How to ask what answers visitors, as C(path), C(status), C(host) and C(proto); with C(port) and C(tls) Nginx too.
+    description: How to ask what answers visitors.
     type: dict
+    options:
+      path: {description: The path to ask for., type: str, required: true}
+      status: {description: The status that is expected., type: int, default: 200}
+      host: {description: The Host header., type: str, required: true}
+      proto: {description: The scheme that visitors use., type: str, required: true}
+      port: {description: "The port of Nginx to ask as well; 0 asks none.", type: int, default: 0}
+      tls: {description: Whether that port speaks TLS., type: bool, default: false}
 author: Slipway contributors
 """
 

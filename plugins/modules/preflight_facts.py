@@ -42,6 +42,24 @@ from ansible.module_utils.facts.hardware.linux import LinuxHardware
 
 from ansible_collections.slipway.kit.plugins.module_utils.firewalls import others
 
+DOCUMENTATION = r"""
+module: preflight_facts
+short_description: Return what a host is, what resources are free and what listens on it, as facts
+description: Changes nothing. The head of the module's file lists the facts.
+options:
+  gather_subset:
+    description: Subsets of the facts of M(ansible.builtin.setup) to return as well.
+    type: list
+    elements: str
+    default: []
+  application:
+    description: The name that the site's account, units and directories have or shall have.
+    type: str
+    default: ""
+  pythons: {description: Python programs whose version is asked for., type: list, elements: str, default: []}
+author: Slipway contributors
+"""
+
 FOLDERS = ("/", "/srv", "/var/lib", "/var/lib/postgresql", "/var/lib/redis", "/var/log")
 LISTEN = "0A"
 # The comment of the account that the role base makes, by which it is known to be the site's.

@@ -12,16 +12,24 @@ from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Sy
 
 DOCUMENTATION = r"""
 module: process_prune
-short_description: Remove the descriptions of services and the timers that are no longer wanted
+short_description: Remove the services and timers of an application that are no longer wanted
 description:
-  - Of services the folders in C(/etc/APP/services) are removed; the deployment that follows stops what is described
-    nowhere.
+  - Of what is in C(/etc/APP/services), the directories of gunicorn and Celery stay. The next deployment stops a service
+    whose directory was removed.
   - Timers are stopped, disabled and removed.
 options:
   app: {description: The application's name., type: str, required: true}
-  services: {description: The names of the services to remove., type: list, elements: str, required: true}
-  timers: {description: The names of the timers to remove., type: list, elements: str, required: true}
+  services: {description: The names of the services to keep., type: list, elements: str, required: true}
+  timers: {description: The names of the timers to keep., type: list, elements: str, required: true}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Remove other services and timers
+  slipway.kit.process_prune:
+    app: shop
+    services: [listener]
+    timers: [sweep]
 """
 
 UNITS = "/etc/systemd/system"

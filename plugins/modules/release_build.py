@@ -56,42 +56,51 @@ from ansible_collections.slipway.kit.plugins.module_utils.static_union import un
 
 DOCUMENTATION = r"""
 module: release_build
-short_description: Build a release from the archive of its source
+short_description: Build a release from its source
 description:
-  - Unpacks the source, makes or reuses the virtual environment, collects the static files, and writes the marker last.
-    What is not complete is built anew by the next run. Nothing that serves is touched.
-  - Without an archive it only says whether the release is complete. When it is, the link C(candidate) is made to lead
-    to it, and the folder of static files made to have those of all kept releases.
+  - Unpacks the source, creates or reuses the virtual environment, collects the static files, and writes the marker
+    last. A release without its marker is built again by the next run. What serves is not touched.
+  - A complete release becomes the candidate, and its static files are added to those of all releases that are kept.
+  - Reads the role variables C(django_app_hooks), C(django_app_files), C(django_app_index_url),
+    C(django_app_build_environment), C(django_app_build_credentials) and C(django_app_build_git_key). No call names
+    them, since they may hold secrets; so a build that fails can show its output.
 options:
   app: {description: The application's name., type: str, required: true}
-  folder: {description: The folder that has C(releases) and C(venvs)., type: path, required: true}
   id: {description: The release., type: str, required: true}
-  archive: {description: "The source, a .tar.gz on this host.", type: path}
-  digest: {description: Digest of the source., type: str, required: true}
-  source: {description: "Where the source came from, in words.", type: str, required: true}
-  by: {description: Who builds., type: str, required: true}
+  source: {description: What M(slipway.kit.release_source) returned., type: dict, required: true}
   force: {description: Whether nothing built before may be used again., type: bool, default: false}
-  uv: {description: The folder of uv., type: path, required: true}
+  uv: {description: The directory of uv., type: path, required: true}
   uv_lock: {description: The lock to install uv from., type: str, required: true}
-  environment: {description: Environment of what installs packages., type: dict, required: true}
-  build_environment: {description: "The operator's own part of it, which may have secrets.", type: dict, default: {}}
-  credentials:
-    description: "Servers that ask for a user and a password, as C(django_app_build_credentials)."
-    type: list
-    elements: dict
-    default: []
-  git_key: {description: Private key for git dependencies by ssh., type: str, default: ""}
-  nice: {description: Niceness of the build., type: int, default: 10}
-  timeout: {description: Seconds that the build may take., type: int, default: 3600}
-  installation: {description: "What release_source has read in the requirement files.", type: dict, required: true}
-  scm: {description: "The project's version by git and its name, or nothing.", type: dict, default: {}}
-  settings: {description: What the release is built from beside the source., type: dict, required: true}
+  environment: {description: The environment of what installs packages., type: dict, required: true}
+  nice: {description: The niceness of the build., type: int, required: true}
+  timeout: {description: Seconds that the build may take., type: int, required: true}
+  settings: {description: "What the release is built from, besides the source.", type: dict, required: true}
   migrations:
     description: >-
       How the release is asked for its migrations before the long part of the build, as C(command), C(apply),
-      C(destructive) and C(conflicts); see release_migrate. Without a command it is not asked.
+      C(destructive) and C(conflicts); see M(slipway.kit.release_migrate). Without a command it is not asked.
     type: dict
+    default: {}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Build the release
+  slipway.kit.release_build:
+    app: shop
+    id: "{{ release_id }}"
+    source: "{{ source }}"
+    uv: /opt/slipway/uv-0123456789ab
+    uv_lock: "{{ lookup('ansible.builtin.file', 'uv.txt') }}"
+    environment: {}
+    nice: 10
+    timeout: 3600
+    settings: {directory: ""}
+"""
+
+RETURN = r"""
+complete: {description: Whether the release is complete., returned: always, type: bool}
+marker: {description: The content of the release's marker., returned: when there is one, type: dict}
 """
 
 PYTHON = "/usr/bin/python3"

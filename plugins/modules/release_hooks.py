@@ -16,18 +16,34 @@ from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import wr
 
 DOCUMENTATION = r"""
 module: release_hooks
-short_description: Run an application's own commands once for each release
+short_description: Run the hooks of an application once for each release
 description:
-  - Runs the commands in their order, as the application's user with its environment. What was run for which release is
-    remembered on the host, so a run that changes nothing runs none, and one that was cut goes on with the next. A
-    release that comes back, or a hook that is written anew, is run again, but for a hook that runs once in the life of
-    a site.
+  - Runs the commands in their order, as the application's user with its environment. The host remembers which hook was
+    run for which release, so the next run continues an interrupted one. A hook that was changed, or whose release
+    returns, runs again, unless it runs once in the life of a site.
+  - Reads the role variable C(django_app_hooks). No call names it, since the environment of a hook may hold secrets, and
+    the arguments of tasks are shown and logged.
 options:
+  when:
+    description: The moment whose hooks are run.
+    type: str
+    choices: [before_migrate, after_migrate, after_switch]
+    required: true
   app: {description: The application's name., type: str, required: true}
-  folder: {description: The application's folder., type: path, required: true}
-  release: {description: "The release's folder, or a link to it.", type: path, required: true}
-  hooks: {description: "The hooks, as in C(django_app_hooks).", type: list, elements: dict, required: true}
+  leader: {description: Whether this host also runs hooks that run on one host only., type: bool, required: true}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Run the hooks before migrations
+  slipway.kit.release_hooks:
+    when: before_migrate
+    app: shop
+    leader: true
+"""
+
+RETURN = r"""
+ran: {description: The hooks that were run., returned: always, type: list, elements: str}
 """
 
 

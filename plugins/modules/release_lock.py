@@ -18,18 +18,24 @@ from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
 
 DOCUMENTATION = r"""
 module: release_lock
-short_description: Hold the lock of deployments on a host
+short_description: Acquire or release the deploy lock
 description:
-  - Writes into the lock of an application's folder who deploys, since when and until when; see
-    module_utils/release_store.py. A lock that cannot be read counts as held.
-  - One that has expired is taken over as soon as no module is at work in the folder.
+  - One deployment at a time for a site. Fails when another run holds the lock.
+  - A lock whose run has ended is taken over at once, where the run was on this machine. One that has expired is taken
+    over as soon as no module is at work in the directory. A lock that cannot be read counts as held.
 options:
-  folder: {description: The application's folder., type: path, required: true}
-  state: {description: Whether to take or to leave it., type: str, choices: [held, free], required: true}
-  owner: {description: The run that takes or leaves it., type: dict, required: true}
-  minutes: {description: After how many minutes another machine may take it over., type: int, default: 60}
-  replace: {description: "The holder whose lock may be taken over, as returned.", type: dict, default: {}}
+  folder: {description: The application's directory., type: path, required: true}
+  state: {description: Whether to acquire or to release it., type: str, choices: [held, free], required: true}
+  minutes: {description: Minutes after which another machine may take it over., type: int, default: 60}
+  break: {description: Whether to take it over from whoever holds it., type: bool, default: false}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Acquire the deploy lock
+  slipway.kit.release_lock:
+    folder: /srv/shop
+    state: held
 """
 
 

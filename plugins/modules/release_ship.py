@@ -25,19 +25,32 @@ from ansible_collections.slipway.kit.plugins.module_utils.static_union import un
 
 DOCUMENTATION = r"""
 module: release_ship
-short_description: Hand a finished release from the host that built it to the others
+short_description: Copy a release from the host that built it to another host
 description:
-  - C(ask) says which parts of a release this host lacks, C(pack) packs a part on the host that has it, C(receive)
-    unpacks parts, with the marker last. When the release is complete, the link C(candidate) is made to lead to it, and
-    the folder of static files made to have those of all kept releases.
+  - Three tasks, each on its hosts. C(ask) returns which parts of a release a host lacks. C(pack) packs these on the
+    host that built it. C(receive) unpacks them, makes the release the candidate, and adds its static files to those of
+    all releases that are kept.
+  - Where nothing is missing, C(pack) and C(receive) make no connection.
 options:
   step: {description: What to do., type: str, choices: [ask, pack, receive], required: true}
-  folder: {description: The folder that has C(releases) and C(venvs)., type: path, required: true}
+  app: {description: The application's name., type: str, required: true}
   id: {description: The release., type: str, required: true}
-  marker: {description: What the marker of the release says., type: dict, default: {}}
-  static_only: {description: Whether this host has the static files alone., type: bool, default: false}
-  parts: {description: "The parts: C(release), C(venv), C(static), each with its archive.", type: dict, default: {}}
+  static_only: {description: Whether the host has static files only., type: bool, default: false}
+  parts: {description: The parts to receive., type: list, elements: str, default: []}
 author: Slipway contributors
+"""
+
+EXAMPLES = r"""
+- name: Find what the host lacks of the release
+  slipway.kit.release_ship:
+    step: ask
+    app: shop
+    id: "{{ release_id }}"
+  register: asked
+"""
+
+RETURN = r"""
+lacks: {description: The parts that the host lacks., returned: by ask, type: list, elements: str}
 """
 
 

@@ -60,11 +60,22 @@ options:
     type: bool
     default: false
   gate:
-    description: >-
-      What to ask for, as C(probes) with path, status and contains; the Host header and the scheme that visitors are
-      said to use, as C(host) and C(proto); seconds to wait for an answer, as C(timeout), and how often to ask, as
-      C(attempts).
+    description: How health checks are made.
     type: dict
+    options:
+      probes:
+        description: The pages to ask for.
+        type: list
+        elements: dict
+        default: []
+        options:
+          path: {description: The path., type: str, required: true}
+          status: {description: The status that is expected., type: int, default: 200}
+          contains: {description: Text that the page must have., type: str, default: ""}
+      host: {description: The Host header., type: str, required: true}
+      proto: {description: The scheme that visitors are said to use., type: str, required: true}
+      timeout: {description: Seconds to wait for an answer., type: float, required: true}
+      attempts: {description: How often to ask., type: int, required: true}
   address:
     description: An address to ask for pages too; a switch asks it at its end.
     type: str
