@@ -16,8 +16,18 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from conftest import ROLES, ROOT, load_yaml
 
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import a module or an action of the collection."""
+    return importlib.import_module(f"ansible_collections.slipway.kit.plugins.{kind}.{name}")
+
+
 MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/*.py") if path.stem != "__init__")
 ACTIONS = sorted(path.stem for path in ROOT.glob("plugins/action/*.py") if path.stem != "__init__")
+FILTERS = {
+    name for path in ROOT.glob("plugins/filter/*.py") for name in load("filter", path.stem).FilterModule().filters()
+}
+LOOKUPS = [path.stem for path in ROOT.glob("plugins/lookup/*.py")]
 # What an option is, apart from its description and from whether a log may show it.
 COMPARED = ("type", "elements", "required", "default", "choices")
 
@@ -29,11 +39,6 @@ class Captured(Exception):
         """Take the specification."""
         super().__init__()
         self.spec = spec
-
-
-def load(kind: str, name: str) -> ModuleType:
-    """Import a module or an action of the collection."""
-    return importlib.import_module(f"ansible_collections.slipway.kit.plugins.{kind}.{name}")
 
 
 def document(module: str, section: str = "DOCUMENTATION") -> Any:
@@ -192,3 +197,24 @@ def test_role_variables_that_no_call_names_are_documented(name: str, monkeypatch
 def test_role_has_a_summary(role: Path) -> None:
     entries = load_yaml(role / "meta/argument_specs.yml")["argument_specs"]
     assert all(entry["short_description"] for entry in entries.values())
+
+
+def short_names(text: str) -> list[str]:
+    """Return the collection's filters and lookups that Jinja is given by their short names."""
+    names = "|".join(sorted(FILTERS, key=len, reverse=True))
+    filters = re.findall(rf"(?:\|\s*|\bmap\(\s*['\"])({names})\b(?!\s*\.)", text)
+    return filters + re.findall(rf"\b(?:lookup|query|q)\(\s*['\"]({'|'.join(LOOKUPS)})\b", text)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_role_names_filters_in_full(role: Path) -> None:
+    """A play outside of the repository finds the collection's filters and lookups by their full names alone."""
+    folders = ("defaults", "meta", "tasks", "templates", "vars")
+    files = [path for folder in folders for path in (role / folder).rglob("*") if path.suffix in (".yml", ".j2")]
+    assert {f"{path.name}: {name}" for path in files for name in short_names(path.read_text("utf-8"))} == set()
+
+
+def test_a_short_name_is_found() -> None:
+    assert short_names("{{ x | url_path }} {{ y|map('url_path') }}") == ["url_path", "url_path"]
+    assert short_names("{{ x | slipway.kit.url_path }} {{ x | map('slipway.kit.url_path') }} {{ url_path }}") == []
+    assert short_names("{{ lookup('certificate_faults', x) }}") == ["certificate_faults"]
