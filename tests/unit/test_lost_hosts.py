@@ -56,16 +56,18 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
     play = copy.deepcopy(yaml.safe_load((ROOT / "playbooks/_release.yml").read_text())[0])
     block = next(task for task in play["tasks"] if "rescue" in task)
     block["block"] = list(work)
-    roll_back = yaml.safe_load((ROOT / "roles/release/tasks/take_back.yml").read_text())
-    for task in roll_back:
-        if "slipway.kit.release_slots" in task:
-            del task["slipway.kit.release_slots"]
-            task["ansible.builtin.command"] = "true"
-    (tmp_path / "roll_back.yml").write_text(yaml.safe_dump(roll_back))
+    for name in ("take_back", "refuse"):
+        tasks = yaml.safe_load((ROOT / f"roles/release/tasks/{name}.yml").read_text())
+        for task in tasks:
+            if "slipway.kit.release_slots" in task:
+                del task["slipway.kit.release_slots"]
+                task["ansible.builtin.command"] = "true"
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(tasks))
     for task in block["rescue"] + block["always"]:
-        if (role := task.pop("ansible.builtin.import_role", {})).get("tasks_from") == "take_back":
-            task["ansible.builtin.import_tasks"] = "roll_back.yml"
-        elif role:
+        name = task.pop("ansible.builtin.import_role", {}).get("tasks_from", "")
+        if name in ("take_back", "refuse"):
+            task["ansible.builtin.import_tasks"] = f"{name}.yml"
+        elif name:
             task["ansible.builtin.command"] = "true"
     said = yaml.safe_load((ROOT / "roles/release/vars/main.yml").read_text())["__release_refused"]
     return play | {
@@ -74,6 +76,43 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
         "tasks": [block],
         "vars": {"__release_refused": said, "release_maintenance": False},
     }
+
+
+def reopening_play(tmp_path: Path, comparison: str) -> dict[str, Any]:
+    """Return a release that fails once the site is closed; `comparison` stands for that of the schema."""
+    closed = {"name": "Close the site", "ansible.builtin.set_fact": {"__nginx_said": {"maintenance": True}}}
+    play = release_play(tmp_path, closed, REFUSE)
+    [attempt] = yaml.safe_load((ROOT / "playbooks/tasks/reopen_site.yml").read_text())
+    for task in attempt["block"] + attempt["rescue"]:
+        name, said = task.pop("ansible.builtin.import_role")["tasks_from"], task.pop("vars", {})
+        if name == "state":
+            task["ansible.builtin.set_fact"] = {"__nginx_said": {"maintenance": said["__nginx_maintenance"]}}
+        else:
+            task["ansible.builtin.command"] = comparison if name == "compare" else "true"
+    (tmp_path / "reopen_site.yml").write_text(yaml.safe_dump([attempt]))
+    [reopening] = [task for task in play["tasks"][0]["rescue"] if "ansible.builtin.include_tasks" in task]
+    reopening["ansible.builtin.include_tasks"] = "reopen_site.yml"
+    play["vars"] |= {"release_maintenance": True, "release_serves_edge": True}
+    return play
+
+
+@pytest.mark.parametrize(
+    ("comparison", "said", "unsaid"),
+    [
+        ("true", "The site is open again.", "stays closed"),
+        # One host is enough to keep it closed on all.
+        ("test {{ inventory_hostname }} = first", "the previous release does not work with the database", "open again"),
+    ],
+    ids=["works", "does not"],
+)
+def test_site_that_was_closed_is_opened_if_the_previous_release_works(
+    tmp_path: Path, comparison: str, said: str, unsaid: str
+) -> None:
+    result = run(tmp_path, reopening_play(tmp_path, comparison), guard(), NEXT)
+    words = " ".join(result.stdout.split())
+    assert result.returncode != 0 and words.count("The release was refused") >= 2, result.stdout
+    assert said in words and unsaid not in words
+    assert "Go on" not in result.stdout
 
 
 def guard() -> dict[str, Any]:
