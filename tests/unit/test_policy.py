@@ -468,6 +468,39 @@ def test_template_mirrors_its_target(path: Path) -> None:
         assert re.fullmatch(pattern, target), f"{source} is written to {dest}"
 
 
+# What a service would not start with, or somebody be locked out by, and the units that read it.
+VALIDATED = {
+    r"/etc/nginx/(nginx\.conf|conf\.d/slipway(-hosts|-http|-extra)?\.conf|snippets/.*)": "nginx.service",
+    r".*/(pg_hba|pg_ident|conf\.d/slipway(-restart)?)\.conf": "{{ __postgresql_unit }}",
+    r"/etc/redis/redis-.*\.(conf|acl)": "",
+    r"/etc/pgbouncer/(pgbouncer\.ini|userlist\.txt|pg_hba\.conf)": "pgbouncer.service",
+    r"/etc/ssh/sshd_config\.d/.*": "ssh.service",
+    r"/etc/sudoers\.d/.*": "",
+    r"/etc/nftables-slipway/.*": "",
+}
+
+
+@pytest.mark.parametrize("pattern", VALIDATED)
+def test_configuration_is_validated_where_it_is_written_and_before_it_is_loaded(pattern: str) -> None:
+    writing = [
+        (path, task)
+        for path, task in TASKS
+        if "config_files" in task and any(re.fullmatch(pattern, file["dest"]) for file in files_of(task))
+    ]
+    assert writing
+    for path, task in writing:
+        assert task["config_files"].get("validate"), f"{name_of(path)}: {task['name']}"
+    if unit := VALIDATED[pattern]:
+        loading = [
+            (path, task)
+            for path, task in TASKS
+            if task.get("managed_unit", {}).get("name") == unit and task["managed_unit"].get("state") != "stopped"
+        ]
+        assert loading
+        for path, task in loading:
+            assert task["managed_unit"].get("validate"), f"{name_of(path)}: {task['name']}"
+
+
 def test_templates_are_written_in_one_way() -> None:
     """By config_files: a task for each file is most of what a run that changes nothing costs."""
     assert not [f"{name_of(path)}: {task['name']}" for path, task in TASKS if "ansible.builtin.template" in task]
