@@ -485,20 +485,21 @@ def test_configuration_is_validated_where_it_is_written_and_before_it_is_loaded(
     writing = [
         (path, task)
         for path, task in TASKS
-        if "config_files" in task and any(re.fullmatch(pattern, file["dest"]) for file in files_of(task))
+        if "slipway.kit.config_files" in task and any(re.fullmatch(pattern, file["dest"]) for file in files_of(task))
     ]
     assert writing
     for path, task in writing:
-        assert task["config_files"].get("validate"), f"{name_of(path)}: {task['name']}"
+        assert task["slipway.kit.config_files"].get("validate"), f"{name_of(path)}: {task['name']}"
     if unit := VALIDATED[pattern]:
         loading = [
             (path, task)
             for path, task in TASKS
-            if task.get("managed_unit", {}).get("name") == unit and task["managed_unit"].get("state") != "stopped"
+            if task.get("slipway.kit.managed_unit", {}).get("name") == unit
+            and task["slipway.kit.managed_unit"].get("state") != "stopped"
         ]
         assert loading
         for path, task in loading:
-            assert task["managed_unit"].get("validate"), f"{name_of(path)}: {task['name']}"
+            assert task["slipway.kit.managed_unit"].get("validate"), f"{name_of(path)}: {task['name']}"
 
 
 def test_templates_are_written_in_one_way() -> None:
