@@ -21,6 +21,29 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+DOCUMENTATION = """
+name: certificate_faults
+short_description: Find what is wrong with a certificate and its key
+description:
+  - Reads the files on the control node; they may be encrypted with ansible-vault.
+  - Checks that the key fits and that others cannot read it, that the certificate is valid now and covers the names, and
+    that the chain is complete and in order.
+options:
+  _terms: {description: The path of the certificate and the path of the key., type: list, elements: str, required: true}
+  names: {description: The host names that the certificate must cover., type: list, elements: str, required: true}
+author: Slipway contributors
+"""
+
+EXAMPLES = """
+- name: Refuse a wrong certificate
+  ansible.builtin.assert:
+    that: lookup('slipway.kit.certificate_faults', '/tls/site.pem', '/tls/site.key', names=['www.example.com']) == []
+"""
+
+RETURN = """
+_list: {description: What is wrong; empty when nothing is., type: list, elements: str}
+"""
+
 
 def covers(pattern: str, name: str) -> bool:
     """Tell whether a name of a certificate is, or stands for, a host name (RFC 9525)."""

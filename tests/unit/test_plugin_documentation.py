@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -25,7 +30,9 @@ def load(kind: str, name: str) -> ModuleType:
 MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/*.py") if path.stem != "__init__")
 ACTIONS = sorted(path.stem for path in ROOT.glob("plugins/action/*.py") if path.stem != "__init__")
 FILTERS = {
-    name for path in ROOT.glob("plugins/filter/*.py") for name in load("filter", path.stem).FilterModule().filters()
+    name: function
+    for path in ROOT.glob("plugins/filter/*.py")
+    for name, function in load("filter", path.stem).FilterModule().filters().items()
 }
 LOOKUPS = [path.stem for path in ROOT.glob("plugins/lookup/*.py")]
 # What an option is, apart from its description and from whether a log may show it.
@@ -197,6 +204,47 @@ def test_role_variables_that_no_call_names_are_documented(name: str, monkeypatch
 def test_role_has_a_summary(role: Path) -> None:
     entries = load_yaml(role / "meta/argument_specs.yml")["argument_specs"]
     assert all(entry["short_description"] for entry in entries.values())
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_filter_is_documented_with_its_parameters(name: str) -> None:
+    found = load_yaml(ROOT / f"plugins/filter/{name}.yml")
+    documentation = found["DOCUMENTATION"]
+    options = dict(documentation["options"])
+    assert documentation["name"] == name and documentation["short_description"]
+    assert options.pop("_input")["description"]
+    parameters = list(inspect.signature(FILTERS[name]).parameters)[1:]
+    assert list(options) == parameters
+    assert documentation.get("positional", "") == ", ".join(parameters)
+    assert f"slipway.kit.{name}" in found["EXAMPLES"] and found["RETURN"]["_value"]["description"]
+
+
+def test_no_documentation_of_a_filter_is_left_behind() -> None:
+    assert {path.stem for path in ROOT.glob("plugins/filter/*.yml")} == set(FILTERS)
+
+
+@pytest.mark.parametrize("kind", ["callback", "filter", "lookup", "module", "role"])
+def test_ansible_doc_lists_everything_with_a_summary(kind: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    listed = json.loads(
+        subprocess.run(
+            [Path(sys.executable).with_name("ansible-doc"), "--type", kind, "--list", "--json", "slipway.kit"],
+            cwd=tmp_path, env=environment | {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")},
+            capture_output=True, text=True, check=True,
+        ).stdout
+    )  # fmt: skip
+    names = {
+        "callback": [path.stem for path in ROOT.glob("plugins/callback/*.py")],
+        "filter": list(FILTERS),
+        "lookup": LOOKUPS,
+        "module": MODULES,
+        "role": [role.name for role in ROLES],
+    }
+    assert sorted(listed) == sorted(f"slipway.kit.{name}" for name in names[kind])
+    if kind == "role":
+        assert all(entry for role in listed.values() for entry in role["entry_points"].values())
+    else:
+        assert {name for name, summary in listed.items() if not summary or summary == "UNDOCUMENTED"} == set()
 
 
 def short_names(text: str) -> list[str]:
