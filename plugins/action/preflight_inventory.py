@@ -9,7 +9,8 @@ It runs once for all hosts, opens no connection, and adds to preflight's faults:
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
 - another site than the one that is recorded on a host: its application, database, vault, or a group that is empty now;
 - what YAML reads otherwise than it looks: keys that stand twice, 0755, 1e3, 12:30, and keys like on and no;
-- collections that are missing.
+- collections that are missing, and settings of Ansible that rank the wiring above the inventory;
+- a copy of the wiring.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from ansible import constants as C
 from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import IGNORED
@@ -34,6 +36,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.slipway.kit.plugins.action import capacity_plan as plan
 from ansible_collections.slipway.kit.plugins.action import preflight
+from ansible_collections.slipway.kit.plugins.plugin_utils import wiring as kit_wiring
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
@@ -327,6 +330,14 @@ def collection_faults(collections: tuple[str, ...]) -> Iterator[Any]:
             yield Fault("", f"the collection {collection} is missing", fix="make bootstrap, and . .venv/bin/activate")
 
 
+def copy_faults(sources: list[str]) -> Iterator[Any]:
+    """Yield copies of the wiring, and settings that rank it wrong: the callback whole_run may be disabled."""
+    for why in kit_wiring.settings_faults(C.config.get_config_value_and_origin):
+        yield Fault("", why)
+    for place, why, fix in kit_wiring.copy_faults(sources):
+        yield Fault("", why, fix=f"{' '.join(fix.split())} (docs/upgrading.md)", where=place)
+
+
 class ActionModule(preflight.ActionModule):
     """Look at the inventory as a whole."""
 
@@ -372,6 +383,7 @@ class ActionModule(preflight.ActionModule):
             *unread_faults(sources, variables.get("groups", {}), variables.get("groups", {}).get("all", ())),
             *self._traps(sources),
             *collection_faults(COLLECTIONS),
+            *copy_faults(sources),
         ]
         faults += [("", fault) for fault in everybody]
         return result | {"changed": False, "faults": len(faults)} | preflight.keep(variables, "inventory", faults)

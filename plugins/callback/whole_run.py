@@ -10,6 +10,8 @@ The earlier names of variables and of playbooks work until the next major versio
 
 An ansible-core that is not supported is refused, and one whose own support has ended is warned of, once in a run.
 
+Settings of Ansible that rank the kit's wiring above the inventory are refused, and copies of it in an inventory.
+
 An inventory whose structure is wrong is refused here too: Ansible reads much of it without an error and then finds no
 host, so that no task could tell.
 """
@@ -25,11 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
+from ansible_collections.slipway.kit.plugins.plugin_utils import wiring
 
 DOCUMENTATION = """
 name: whole_run
@@ -39,6 +44,7 @@ description:
   - Refuses --tags, --skip-tags, --start-at-task, and --limit where it would leave out the control node.
   - Refuses extra-vars that no playbook of the run takes, and warns of deprecated names.
   - Refuses an unsupported ansible-core and an inventory with a wrong structure.
+  - Refuses settings that rank the kit's wiring above the inventory, and a copy of the wiring in an inventory.
 requirements: [enabling in ansible.cfg]
 """
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
@@ -53,6 +59,7 @@ EXTRA_PAGE = "playbooks/README.md"
 PREFIX = "slipway_"
 # Until when deprecated names of playbooks and extra-vars work.
 REMOVED_IN = "2.0.0"
+WIRING_PAGE = "docs/upgrading.md#from-the-version-before-100"
 INVENTORY_PAGE = "docs/operating.md#how-an-inventory-is-read"
 GROUPS = ("database", "redis", "app", "worker", "edge")
 PARTS = ("hosts", "children", "vars")
@@ -327,10 +334,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if warning := ansible_warning(ansible_version):
             self._display.warning(f"{warning}.")
         self._check_names(playbook)
+        if found := wiring.settings_faults(C.config.get_config_value_and_origin):
+            self._refuse("The settings of Ansible are refused:\n  " + "\n  ".join(found) + "\n ", INVENTORY_PAGE)
         inventory = playbook.get_plays()[0].get_variable_manager()._inventory
         hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
         wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)
         sources = [source for source in context.CLIARGS.get("inventory") or () if isinstance(source, str)]
+        if copies := wiring.copy_faults(sources):
+            text = "\n".join(f"{place}: {why}; {fix}" for place, why, fix in copies).replace("\n", "\n  ")
+            self._refuse(f"The inventory is refused:\n  {text}\n ", WIRING_PAGE)
         if faults := inventory_faults(sources, hosts, wanted):
             self._refuse("The inventory is refused:\n  " + "\n  ".join(faults) + "\n ", INVENTORY_PAGE)
 

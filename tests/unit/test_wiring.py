@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, wiring
+from ansible import constants as C
+from conftest import INVENTORIES, ROOT, WIRING, wiring
+
+from ansible_collections.slipway.kit.plugins.plugin_utils import wiring as copies
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # An option of a role and an option of the wiring, with a value that the wiring does not have.
 NAMES = ("redis_tls", "topology_app_port")
@@ -118,3 +125,129 @@ def test_wiring_reaches_every_command(tmp_path: Path) -> None:
     )
     assert "topology_app_port: 8000" in said
     assert shown_by_a_playbook(tmp_path, "-i", "site") == {"redis_tls": False, "topology_app_port": 8000}
+
+
+# Copies in inventories, and settings that rank the wiring wrong
+
+
+def old_copy(folder: Path, **own: Any) -> Path:
+    """Write an inventory with all of the wiring in one file, as inventories had it once, changed by `own`."""
+    files = {"site/hosts.yml": hosts(), "site/group_vars/all/topology.yml": wiring() | own}
+    write(folder, files | {"site/group_vars/all/variables.yml": {"django_app_name": "shop"}})
+    return folder / "site"
+
+
+def refused(folder: Path, run_playbook: Run, playbook: str, **environment: str) -> str:
+    """Return what is said to an inventory by a playbook that refuses it before its first task."""
+    done = run_playbook(
+        "-i", folder / "site", ROOT / "playbooks" / playbook, ANSIBLE_ROLES_PATH=str(ROOT / "roles"), **environment
+    )
+    assert done.returncode != 0
+    assert "TASK [" not in done.stdout
+    assert "Nothing was changed on any host." in done.stderr
+    return " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "preflight.yml", "status.yml", "secrets.yml"])
+def test_copy_of_the_wiring_is_refused_by_every_playbook(playbook: str, tmp_path: Path, run_playbook: Run) -> None:
+    old_copy(tmp_path)
+    said = refused(tmp_path, run_playbook, playbook)
+    assert "site/group_vars/all/topology.yml: is a copy of the kit's wiring" in said
+    assert "delete it; it holds no lines of your own" in said
+    assert "docs/upgrading.md#from-the-version-before-100" in said
+
+
+def test_own_lines_in_a_copy_are_named_and_secrets_are_not_shown(tmp_path: Path, run_playbook: Run) -> None:
+    own = {"topology_app_port": 8100, "redis_broker_user": "queue", "redis_admin_password": "Zt63nQp0Lk"}
+    folder = old_copy(tmp_path, **own, nginx_extra_headers={"X-Own": "1"})
+    said = refused(tmp_path, run_playbook, "preflight.yml")
+    lines = (folder / "group_vars/all/topology.yml").read_text(encoding="utf-8").splitlines()
+    assert "move these lines of your own to site/group_vars/all/variables.yml, and delete the rest:" in said
+    for name, shown in (("topology_app_port", "8100"), ("redis_broker_user", "queue"), ("redis_admin_password", "***")):
+        number = next(number for number, line in enumerate(lines, start=1) if line.startswith(f"{name}:"))
+        assert f"topology.yml:{number}: {name}: {shown}" in said
+    assert 'nginx_extra_headers: {"X-Own": "1"}' in said
+    assert said.count("topology.yml:") == len(own) + 1 + 1
+    assert "Zt63nQp0Lk" not in said
+
+
+@pytest.mark.parametrize(
+    "place", ["group_vars/all.yml", "group_vars/all/00-kit.yml", "group_vars/app/x.yaml", "host_vars/www.yml"]
+)
+def test_copy_is_found_under_any_name(place: str, tmp_path: Path) -> None:
+    write(tmp_path, {f"site/{place}": wiring(), "site/hosts.yml": hosts()})
+    ((found, _, _),) = copies.copy_faults([str(tmp_path / "site")])
+    assert found.endswith(place)
+
+
+def test_copy_in_hosts_yml_is_found(tmp_path: Path) -> None:
+    content = hosts()
+    content["all"]["vars"] = wiring() | {"topology_app_port": 8100}
+    write(tmp_path, {"site/hosts.yml": content})
+    ((_, _, fix),) = copies.copy_faults([str(tmp_path / "site/hosts.yml")])
+    assert "topology_app_port: 8100" in fix
+
+
+@pytest.mark.parametrize("path", WIRING, ids=lambda path: path.name)
+def test_a_file_of_the_wiring_alone_is_a_copy(path: Path) -> None:
+    assert copies.copied(path.read_text(encoding="utf-8")) == []
+
+
+def test_what_was_shipped_once_is_not_the_operators() -> None:
+    older = {"redis_listen_addresses": "{{ ['127.0.0.1'] }}", "redis_broker_user": "celery"}
+    text = yaml.safe_dump({name: value for name, value in wiring().items() if name.startswith("redis_")} | older)
+    own = [name for _, name, _ in copies.copied(text) or ()]
+    assert own == ["redis_listen_addresses"]
+    known = copies.shipped() | {"redis_listen_addresses": frozenset({copies.digest(older["redis_listen_addresses"])})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copies, "shipped", lambda: known)
+        assert copies.copied(text) == []
+
+
+def test_variables_of_an_operator_are_no_copy() -> None:
+    for inventory in INVENTORIES:
+        assert not copies.copy_faults([str(ROOT / inventory)])
+    overrides = {name: f"own {number}" for number, name in enumerate(wiring())}
+    assert copies.copied(yaml.safe_dump(overrides)) is None
+    plain = {name: value for name, value in wiring().items() if "{{" not in str(value)}
+    assert copies.copied(yaml.safe_dump(plain)) is None
+
+
+DEFAULT = (
+    "all_inventory,groups_inventory,all_plugins_inventory,all_plugins_play,groups_plugins_inventory,groups_plugins_play"
+)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"ANSIBLE_PRECEDENCE": DEFAULT}, "(env: ANSIBLE_PRECEDENCE) ranks the kit's wiring above the inventory"),
+        ({"ANSIBLE_PRECEDENCE": "all_plugins_play,all_inventory"}, "would not read all of the inventory"),
+        (
+            {"ANSIBLE_PLAYBOOK_VARS_ROOT": "bottom"},
+            "playbook_vars_root = bottom (env: ANSIBLE_PLAYBOOK_VARS_ROOT) hides",
+        ),
+        ({"ANSIBLE_VARS_ENABLED": "own"}, "reads no group_vars"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[:30],
+)
+def test_settings_that_rank_the_wiring_wrong_are_refused(
+    environment: dict[str, str], said: str, tmp_path: Path, run_playbook: Run
+) -> None:
+    write(tmp_path, {"site/hosts.yml": hosts()})
+    text = refused(tmp_path, run_playbook, "site.yml", **environment)
+    assert said in text
+    assert "or use the kit's ansible.cfg" in text
+
+
+def test_own_configuration_is_refused_by_its_name(tmp_path: Path, run_playbook: Run) -> None:
+    own = (ROOT / "ansible.cfg").read_text(encoding="utf-8").replace("precedence = ", "# precedence = ")
+    own = re.sub(r"(?m)^(collections_path|filter_plugins|playbook_dir) = ", rf"\1 = {ROOT}/", own)
+    (tmp_path / "own.cfg").write_text(own, encoding="utf-8")
+    write(tmp_path, {"site/hosts.yml": hosts()})
+    said = refused(tmp_path, run_playbook, "site.yml", ANSIBLE_CONFIG=str(tmp_path / "own.cfg"))
+    assert "(default) ranks the kit's wiring above the inventory" in said
+
+
+def test_the_kits_own_settings_pass() -> None:
+    assert copies.settings_faults(C.config.get_config_value_and_origin) == []
