@@ -65,6 +65,10 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Faults:
         (PRIMARY, REPLICA, {}),
         ({}, REPLICA, {}),
         (PRIMARY, {}, {}),
+        # A replica that receives may have been asked later; one that does not is behind, or is to be made anew.
+        (PRIMARY, REPLICA | {"position": 901}, {}),
+        (PRIMARY, ALONE, {}),
+        (PRIMARY, ALONE | {"position": 901}, {"postgresql_reinitialise": "db2"}),
         # The primary of before, which is to follow; as it was left, and as a promotion leaves it.
         (PRIMARY, PROMOTED, {"primary": "db2"}),
         (FENCED, PROMOTED, {"primary": "db2"}),
@@ -105,6 +109,13 @@ def test_what_works_passes(
             "-e slipway_promote=db2 -e slipway_lost=true",
         ),
         (PRIMARY, OTHER, {}, "db2 has data that are not from there", "postgresql_reinitialise=db2"),
+        (
+            PRIMARY,
+            ALONE | {"position": 901},
+            {},
+            "is db1, whose data are older than those of its replica db2",
+            "postgresql_reinitialise=db2",
+        ),
         (BARE, PRIMARY, {}, "db2 has data that are not from there", "postgresql_reinitialise=db2"),
         (PRIMARY, REPLICA | {"system_identifier": "8"}, {}, "not from there", "postgresql_reinitialise=db2"),
         (PRIMARY | {"managed": False}, BARE, {}, "that Slipway has not made", "postgresql_adopt: true"),
