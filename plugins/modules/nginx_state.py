@@ -59,6 +59,10 @@ def drained(text: str) -> set[str]:
 
 def upstream(servers: list[str], down: set[str]) -> str:
     """Return the text of upstream.conf."""
+    if not servers:
+        raise StateError(
+            "no server is named, and Nginx would have nowhere to send requests: see nginx_upstream_servers"
+        )
     live = [server for server in servers if server not in down]
     if not live:
         raise StateError(f"no server would be left: all of {', '.join(servers)} are drained; undrain one first")

@@ -514,3 +514,11 @@ def test_files_are_compressed_as_far_as_that_helps(tmp_path: Path, monkeypatch: 
     assert gzip.decompress((after / "own.js.gz").read_bytes()) == text + b"changed"
     # The same bytes whenever it is built.
     assert (tmp_path / "site.css.gz").read_bytes()[4:8] == b"\0\0\0\0"
+
+
+def test_servers_of_the_application_are_required(variables_for: Callable[..., dict[str, Any]]) -> None:
+    (fault,) = inspect_role(ROLE, variables_for(ROLE, "12", nginx_upstream_servers=[]))
+    assert (fault.variable, fault.why) == ("nginx_upstream_servers", "is empty and required")
+    assert "group app" in fault.fix
+    with pytest.raises(state.StateError, match="no server is named"):
+        state.upstream([], set())
