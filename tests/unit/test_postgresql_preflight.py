@@ -24,6 +24,7 @@ FRESH = PRIMARY | {"data": False, "system_identifier": "8", "managed": False}
 OTHER = PRIMARY | {"system_identifier": "8"}
 RECEIVER = {"status": "streaming", "address": "10.0.0.1", "timeline": 1}
 REPLICA = PRIMARY | {"role": "replica", "receiver": RECEIVER, "lag_bytes": 0}
+SEEN = {"name": "db2", "address": "10.0.0.2", "state": "streaming", "lag_bytes": 0, "lag_seconds": 0}
 ALONE = REPLICA | {"receiver": {}}
 FENCED = PRIMARY | {"role": "replica", "state": "stopped", "fenced": True}
 
@@ -66,7 +67,7 @@ def faults_of(variables_for: Callable[..., dict[str, Any]]) -> Faults:
         ({}, REPLICA, {}),
         (PRIMARY, {}, {}),
         # A replica that receives may have been asked later; one that does not is behind, or is to be made anew.
-        (PRIMARY, REPLICA | {"position": 901}, {}),
+        (PRIMARY | {"replicas": [SEEN]}, REPLICA | {"position": 901}, {}),
         (PRIMARY, ALONE, {}),
         (PRIMARY, ALONE | {"position": 901}, {"postgresql_reinitialise": "db2"}),
         # The primary of before, which is to follow; as it was left, and as a promotion leaves it.
@@ -109,6 +110,13 @@ def test_what_works_passes(
             "-e slipway_promote=db2 -e slipway_lost=true",
         ),
         (PRIMARY, OTHER, {}, "db2 has data that are not from there", "postgresql_reinitialise=db2"),
+        (
+            PRIMARY | {"replicas": [SEEN | {"state": "startup"}]},
+            REPLICA | {"position": 901},
+            {},
+            "is db1, whose data are older than those of its replica db2",
+            "slipway_promote=db2 -e slipway_lost=true",
+        ),
         (
             PRIMARY,
             ALONE | {"position": 901},
