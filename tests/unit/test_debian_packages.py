@@ -78,6 +78,47 @@ def test_other_dpkg_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.
         repair.wait(module)  # until the other has ended
 
 
+class Module:
+    """A run of dpkg_repair on a host where a package is half installed until dpkg has finished it."""
+
+    check_mode = False
+
+    def __init__(self, code: int) -> None:
+        self.code, self.steps, self.result = code, [], {}
+        self.params = {"lock_timeout": 1}
+
+    def run_command(self, command: list[str], **_: Any) -> tuple[int, str, str]:
+        """Run dpkg."""
+        self.steps.append(" ".join(command[:3]))
+        return self.code, "", "" if self.code == 0 else "tree: trouble"
+
+    def exit_json(self, **result: Any) -> None:
+        """End the module."""
+        self.result = result
+
+    def fail_json(self, **result: Any) -> None:
+        """End the module."""
+        raise Failed(result)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_interrupted_installation_is_finished_once_no_other_dpkg_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    module = Module(code)
+    monkeypatch.setattr(repair, "AnsibleModule", lambda **_: module)
+    monkeypatch.setattr(repair, "unfinished", lambda: ["tree"])
+    monkeypatch.setattr(repair, "wait", lambda _: module.steps.append("wait"))
+    if code:
+        with pytest.raises(Failed) as raised:
+            repair.main()
+        assert "dpkg --audit" in raised.value.args[0]["msg"] and raised.value.args[0]["packages"] == ["tree"]
+    else:
+        repair.main()
+        assert module.result == {"changed": True, "packages": ["tree"]}
+    assert module.steps == ["wait", "dpkg --configure -a"]
+
+
 @pytest.mark.parametrize(
     ("lines", "calls", "finished"),
     [

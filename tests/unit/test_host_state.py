@@ -27,10 +27,24 @@ StateChangeTimestampMonotonic=0
 
 def test_question_that_is_not_answered_leaves_the_others() -> None:
     hung = threading.Event()
-    answers = state.within(0.2, {"quick": lambda: 1, "hung": hung.wait, "wrong": lambda: 1 / 0})
+    answers = state.within(0.2, {"quick": lambda: 1, "hung": lambda: hung.wait(30), "wrong": lambda: 1 / 0})
     hung.set()
     assert answers["quick"] == 1 and "no answer within 0.2 s" in str(answers["hung"])
     assert isinstance(answers["wrong"], ZeroDivisionError)
+
+
+def test_database_is_asked_with_a_time_limit_of_its_own() -> None:
+    """pg_isready waits for three seconds by itself, which a busy host needs more than."""
+    asked: list[str] = []
+
+    def run(*command: str) -> str:
+        asked.extend(command)
+        raise OSError("no response")
+
+    host = SimpleNamespace(_run=run)
+    said = state.Host._ask_postgres(host, "PostgreSQL", "/run/postgresql", "5432")
+    assert said == f"PostgreSQL takes no connections, or did not answer within {state.ANSWER} s"
+    assert f"--timeout={state.ANSWER}" in asked
 
 
 def test_command_that_hangs_ends() -> None:
