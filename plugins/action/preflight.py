@@ -50,8 +50,6 @@ import yaml
 from ansible import constants as C
 
 # The file and line of a value: there is no public way to them.
-from ansible._internal._datatag._tags import Origin
-from ansible._internal._templating._engine import TemplateEngine
 from ansible.errors import AnsibleActionFail, AnsibleError, AnsibleUndefinedVariable, AnsibleValueOmittedError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
@@ -60,6 +58,8 @@ from ansible.vars.hostvars import HostVars
 from jinja2 import Environment
 from jinja2.exceptions import TemplateError
 from jinja2.nodes import Name
+
+from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import Origin, inventory_of, role_directory
 
 FACT = "__preflight_faults"
 SECRET_LENGTH = 16
@@ -920,7 +920,7 @@ class Hosts:
         own = self.raw(variables["inventory_hostname"])
         # What belongs to the play and the role rather than to the host.
         self._context = {name: value for name, value in variables.items() if name not in own}
-        self._hostvars = HostVars(self._known._inventory, self, loader)  # type: ignore[arg-type]
+        self._hostvars = HostVars(inventory_of(self._known), self, loader)  # type: ignore[arg-type]
         self._context["hostvars"] = self._hostvars
 
     def raw(self, name: str) -> dict[str, Any]:
@@ -965,7 +965,7 @@ class ActionModule(ActionBase):
     BYPASS_HOST_LOOP = True
 
     @classmethod
-    def finalize_task_arg(cls, name: str, value: Any, templar: TemplateEngine, context: Any) -> Any:
+    def finalize_task_arg(cls, name: str, value: Any, templar: Any, context: Any) -> Any:
         """Leave the checks as they are written: each is evaluated for itself, as assert does with `that`."""
         return value if name == "checks" else super().finalize_task_arg(name, value, templar, context)
 
@@ -999,8 +999,8 @@ class ActionModule(ActionBase):
 
     def find_role(self, role: str) -> Path:
         """Return the folder of a role: beside the one that this task is in, or on Ansible's path."""
-        own = self._task._role
-        folders = [os.path.dirname(own._role_path)] if own else C.DEFAULT_ROLES_PATH
+        own = role_directory(self)
+        folders = [os.path.dirname(own)] if own else C.DEFAULT_ROLES_PATH
         for folder in folders:
             if os.path.isdir(os.path.join(folder, role)):
                 return Path(folder, role)

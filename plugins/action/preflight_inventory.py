@@ -27,9 +27,7 @@ from typing import Any
 
 import yaml
 from ansible import constants as C
-from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError
-from ansible.inventory.manager import IGNORED
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible.utils.display import Display
@@ -37,6 +35,7 @@ from ansible.utils.display import Display
 from ansible_collections.slipway.kit.plugins.action import capacity_plan as plan
 from ansible_collections.slipway.kit.plugins.action import preflight
 from ansible_collections.slipway.kit.plugins.plugin_utils import wiring as kit_wiring
+from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import IGNORED, Origin
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"

@@ -30,6 +30,8 @@ from typing import Any
 from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import remote_path
+
 
 class ActionModule(ActionBase):
     """Ask for the release, and build it where it is not complete."""
@@ -86,8 +88,7 @@ class ActionModule(ActionBase):
             # One that has its marker may have lost its virtual environment.
             if result.get("failed") or result["complete"] or self._task.check_mode:
                 return self._note(result)
-        self._connection._shell.tmpdir = self._connection._shell.tmpdir or self._make_tmp_path()
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "source.tar.gz")
+        remote = remote_path(self, "source.tar.gz")
         self._transfer_file(source["archive"], remote)
         return self._note(self._call(arguments | {"archive": remote}, variables))
 

@@ -20,6 +20,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import remote_path
+
 
 class ActionModule(ActionBase):
     """Do one step."""
@@ -92,9 +94,7 @@ class ActionModule(ActionBase):
             ]
             if not wanted or self._task.check_mode:
                 return {"packed": []}
-            shell = self._connection._shell
-            shell.tmpdir = shell.tmpdir or self._make_tmp_path()
-            parts = {part: shell.join_path(shell.tmpdir, f"{part}.tar.gz") for part in wanted}
+            parts = {part: remote_path(self, f"{part}.tar.gz") for part in wanted}
             result = self._call(parts=parts)
             if result.get("failed"):
                 return result
@@ -108,9 +108,7 @@ class ActionModule(ActionBase):
     def _receive(self) -> dict[str, Any]:
         if not self._parts or self._task.check_mode:
             return {"received": []}
-        shell = self._connection._shell
-        shell.tmpdir = shell.tmpdir or self._make_tmp_path()
-        parts = {part: shell.join_path(shell.tmpdir, f"{part}.tar.gz") for part in self._parts}
+        parts = {part: remote_path(self, f"{part}.tar.gz") for part in self._parts}
         for part, path in parts.items():
             self._transfer_file(str(self._archive(part)), path)
         return self._call(parts=parts) | {"received": self._parts}

@@ -28,6 +28,7 @@ from ansible.parsing.vault import is_encrypted, match_encrypt_secret
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
+from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import vault_of
 
 ALPHABET = string.ascii_letters + string.digits
 
@@ -94,7 +95,7 @@ class ActionModule(ActionBase):
 
     def _open_vault(self, path: Path) -> Callable[[str], bytes]:
         """Return the function that encrypts as the file is encrypted, or as Ansible encrypts new ones."""
-        vault = self._loader._vault
+        vault = vault_of(self._loader)
         if not vault.secrets:
             raise AnsibleActionFail(
                 "no vault password is configured: give --vault-password-file or --ask-vault-pass, or set "
@@ -119,7 +120,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"{path} is encrypted: run 'ansible-vault decrypt {path}' first, or encrypt the rest too"
             )
-        return (self._loader._vault.decrypt(content) if encrypted else content).decode()
+        return (vault_of(self._loader).decrypt(content) if encrypted else content).decode()
 
     def _parse(self, text: str, path: Path) -> dict[str, Any]:
         """Return the variables in the text. What the parser says is not passed on: it may quote the text."""

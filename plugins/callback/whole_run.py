@@ -323,20 +323,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         for play in playbook.get_plays():
             hosts = play.hosts if isinstance(play.hosts, str) else ",".join(map(str, play.hosts or ()))
             plays.append((play.get_path().rpartition(":")[0], hosts))
-        if why := refusal(context.CLIARGS, playbook._file_name, plays):
-            self._refuse(f"{why}.", PAGE)
         ours = [pattern for file, pattern in plays if is_ours(file)]
+        if ours:
+            self._check_ansible()
+        # After the check: an unsupported ansible-core may lack what this file imports.
+        from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import inventory_of, playbook_path
+
+        if why := refusal(context.CLIARGS, playbook_path(playbook), plays):
+            self._refuse(f"{why}.", PAGE)
         if not ours:
             return
-        supported = yaml.safe_load(SUPPORTED.read_text(encoding="utf-8"))["requires_ansible"]
-        if why := ansible_fault(ansible_version, supported):
-            self._refuse(f"{why}.", ANSIBLE_PAGE)
-        if warning := ansible_warning(ansible_version):
-            self._display.warning(f"{warning}.")
-        self._check_names(playbook)
+        self._check_names(playbook, Path(playbook_path(playbook)).resolve())
         if found := wiring.settings_faults(C.config.get_config_value_and_origin):
             self._refuse("The settings of Ansible are refused:\n  " + "\n  ".join(found) + "\n ", INVENTORY_PAGE)
-        inventory = playbook.get_plays()[0].get_variable_manager()._inventory
+        inventory = inventory_of(playbook.get_plays()[0].get_variable_manager())
         hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
         wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)
         sources = [source for source in context.CLIARGS.get("inventory") or () if isinstance(source, str)]
@@ -346,9 +346,16 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if faults := inventory_faults(sources, hosts, wanted):
             self._refuse("The inventory is refused:\n  " + "\n  ".join(faults) + "\n ", INVENTORY_PAGE)
 
-    def _check_names(self, playbook: Any) -> None:
+    def _check_ansible(self) -> None:
+        """Refuse an unsupported ansible-core, and warn of one whose support has ended."""
+        supported = yaml.safe_load(SUPPORTED.read_text(encoding="utf-8"))["requires_ansible"]
+        if why := ansible_fault(ansible_version, supported):
+            self._refuse(f"{why}.", ANSIBLE_PAGE)
+        if warning := ansible_warning(ansible_version):
+            self._display.warning(f"{warning}.")
+
+    def _check_names(self, playbook: Any, own: Path) -> None:
         """Refuse extra-vars that no playbook takes; pass on those with deprecated names by their new ones."""
-        own = Path(playbook._file_name).resolve()
         if not is_ours(str(own)):
             return
         if new := successor(own):
