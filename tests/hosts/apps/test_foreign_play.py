@@ -12,7 +12,7 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,8 @@ class Foreign:
 
     outputs: list[str]
     passwords: dict[str, str]
+    run: Callable[[str], str]
+    """Runs another play on the host, and returns its output."""
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +85,14 @@ def foreign(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     )}  # fmt: skip
     inventory = {"all": {"hosts": {"bare": reached}}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
-    (folder / "play.yml").write_text(PLAY, encoding="utf-8")
     passwords = {name: secrets.token_hex(16) for name in ("database", "broker", "cache", "admin")}
     variables = json.dumps({f"{name}_password": value for name, value in passwords.items()})
-    outputs = [run("ansible-playbook", "-i", "hosts.yml", "play.yml", "--extra-vars", variables) for _ in range(2)]
-    return Foreign(outputs, passwords)
+
+    def play(text: str) -> str:
+        (folder / "play.yml").write_text(text, encoding="utf-8")
+        return run("ansible-playbook", "-i", "hosts.yml", "play.yml", "--extra-vars", variables)
+
+    return Foreign([play(PLAY), play(PLAY)], passwords, play)
 
 
 def test_second_run_changes_nothing(foreign: Foreign) -> None:
@@ -137,6 +142,14 @@ def test_nginx_serves_and_the_firewall_drops_a_closed_port(host: Host) -> None:
         requests.get(f"http://{address}/", headers={"Host": "other.example.com"}, timeout=60)
     with pytest.raises(TimeoutError):
         socket.create_connection((address, CLOSED_PORT), timeout=3)
+
+
+def test_port_that_is_no_longer_named_is_closed(host: Host, foreign: Foreign) -> None:
+    address = host.ansible.get_variables()["ansible_host"]
+    socket.create_connection((address, 80), timeout=60).close()
+    foreign.run("- hosts: all\n  become: true\n  roles: [slipway.kit.firewall]\n")
+    with pytest.raises(TimeoutError):
+        socket.create_connection((address, 80), timeout=3)
 
 
 def test_host_is_of_no_site(host: Host) -> None:
