@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
-KINDS = ROLES.parent / "plugins/kinds.yml"
+KINDS = ROLES.parent / "plugins/plugin_utils/preflight/kinds.yml"
 MARKED = re.compile(r"(<!-- variables: begin -->\n).*?(<!-- variables: end -->)", re.DOTALL)
 
 

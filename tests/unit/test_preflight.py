@@ -15,8 +15,10 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from conftest import RELEASES, ROLES, ROOT, facts, load_yaml, options_of
 
-from ansible_collections.slipway.kit.plugins.action import preflight
 from ansible_collections.slipway.kit.plugins.action import preflight_report as report
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.outcomes import Outcomes
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.suggestions import show
 
 OPTIONS = yaml.safe_load("""
 web_name: {type: str, required: true}
@@ -62,7 +64,7 @@ def inspect(
 ) -> list[Any]:
     """Return the faults of variables of the role web."""
     every = trusted({name: value for name, value in {**GOOD, **variables}.items() if value is not ...})
-    inspector = preflight.Inspector("web", roles, OPTIONS, every, Templar(DataLoader(), every))
+    inspector = Inspector("web", roles, OPTIONS, every, Templar(DataLoader(), every))
     inspector.inspect_options()
     inspector.inspect_names()
     inspector.inspect_checks(trusted(checks or []))
@@ -486,7 +488,7 @@ def test_faults_of_an_earlier_run_are_forgotten(site: Path, run_playbook: Callab
 
 def found_on(one: dict[str, Any], two: dict[str, Any], value: str) -> int:
     """Return on how many of two hosts a value is looked at."""
-    outcomes, asked = preflight.Outcomes(), []
+    outcomes, asked = Outcomes(), []
     for variables in (one, two):
         outcomes.of("what", value, variables, lambda: asked.append(1))
     return len(asked)
@@ -510,7 +512,7 @@ def test_what_was_found_is_remembered(value: str, two: dict[str, Any], times: in
 
 
 def test_what_names_the_host_is_the_same_where_it_comes_to_the_same() -> None:
-    outcomes, asked = preflight.Outcomes(), []
+    outcomes, asked = Outcomes(), []
     for host in ("one", "two", "three"):
         variables = trusted({"inventory_hostname": host, "here": "{{ inventory_hostname == 'one' }}"})
         templar = Templar(DataLoader(), variables)
@@ -540,7 +542,7 @@ def inspect_role(role: Path, variables: dict[str, Any]) -> list[Any]:
     assert [task["slipway.kit.preflight"]["role"] for task in tasks] == [role.name]
     names = [path.name for path in ROLES]
     templar = Templar(DataLoader(), variables)
-    inspector = preflight.Inspector(role.name, names, options_of(role), variables, templar)
+    inspector = Inspector(role.name, names, options_of(role), variables, templar)
     inspector.inspect_options()
     inspector.inspect_names()
     inspector.inspect_checks(tasks[0]["slipway.kit.preflight"].get("checks", []))
@@ -650,4 +652,4 @@ def test_host_that_is_no_debian_is_refused(variables_for: Callable[..., dict[str
     ],
 )
 def test_credentials_in_the_url_of_a_value_are_not_shown(value: Any, shown: str) -> None:
-    assert preflight.show(value, secret=False) == shown
+    assert show(value, secret=False) == shown

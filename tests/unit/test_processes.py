@@ -16,6 +16,8 @@ from ansible.template import Templar
 from conftest import ROOT, load_yaml, options_of, run_action, run_here
 from rendering import USES, render
 
+from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
+
 ROLE = ROOT / "roles/processes"
 WORDS = ["./run", "two words", "\"double\" and 'single'", "back\\slash", "100%", "$HOME", "%i", ";", "", "ä"]
 
@@ -126,12 +128,11 @@ def test_what_runs_once_runs_on_the_first_host(variables_for: Callable[..., dict
     ],
 )
 def test_preflight_refuses(variables_for: Callable[..., dict[str, Any]], fault: dict[str, Any], message: str) -> None:
-    from ansible_collections.slipway.kit.plugins.action import preflight
 
     variables = variables_for(ROLE, "13", **fault)
     (task,) = load_yaml(ROLE / "tasks/preflight.yml")
     options = options_of(ROLE)
-    inspector = preflight.Inspector("processes", ["processes"], options, variables, Templar(DataLoader(), variables))
+    inspector = Inspector("processes", ["processes"], options, variables, Templar(DataLoader(), variables))
     inspector.inspect_options()
     inspector.inspect_checks(task["slipway.kit.preflight"]["checks"])
     assert message in " ".join(fault.why for fault in inspector.faults)
