@@ -50,7 +50,7 @@ Remove  make demo-down
 endef
 export DEMO_SUMMARY
 
-.PHONY: demo demo-down demo-password dev dev-services lab soak bench-static bench-plan
+.PHONY: demo demo-down demo-password dev dev-services lab soak bench-static bench-hardening bench-plan
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
 	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
@@ -75,6 +75,11 @@ bench-static: bootstrap ## Static files on the demo's host: the deployed Nginx n
 	@ansible edge -i dev/demo --become --module-name ansible.builtin.copy \
 	    --args "src=dev/bench/static dest=/root/bench-static mode=0755" >/dev/null
 	@ansible edge -i dev/demo --become --module-name ansible.builtin.command --args "/root/bench-static slipway localhost"
+
+bench-hardening: bootstrap ## Lynis, ANSSI BP-028 and ssh-audit on the demo's host; installs the tools there
+	@ansible edge -i dev/demo --become --module-name ansible.builtin.copy \
+	    --args "src=dev/bench/hardening dest=/root/bench-hardening mode=0755" >/dev/null
+	@ansible edge -i dev/demo --become --module-name ansible.builtin.command --args /root/bench-hardening
 
 bench-plan: .venv/complete ## How long the plan and preflight take for an inventory of many hosts (HOSTS=100)
 	@rm -rf .cache/bench-plan && .venv/bin/python dev/bench/hosts.py .cache/bench-plan $(HOSTS)

@@ -76,6 +76,16 @@ def test_passwords_may_stay(faults_of: Callable[..., str], kept: dict[str, Any])
         ("hardening_sysctl_settings", {"kernel.core_pattern": "x\nkernel.sysrq = 1"}),
         ("hardening_swap_size", 8),
         ("hardening_swap_size", -1),
+        ("hardening_faillock_attempts", 1),
+        ("hardening_login_defs_settings", {"PASS_MAX_DAYS": 90}),
+        ("hardening_login_defs_settings", {"UMASK": "027\nNOLOGINS_FILE /etc/passwd"}),
+        ("hardening_banner_text", "Keep\nout"),
+        ("hardening_modules_blocked", ["ext4"]),
+        ("hardening_modules_blocked", ["x /bin/sh; #"]),
+        ("hardening_audit_rules", ["-D"]),
+        ("hardening_audit_rules", ["-e 2"]),
+        ("hardening_audit_rules", ["-w /x -p wa\n-D"]),
+        ("hardening_fail2ban_exempt", ["everybody"]),
     ],
     ids=str,
 )
@@ -148,11 +158,12 @@ def test_strict_profile_adds_and_an_inventory_has_the_last_word(
 ) -> None:
     machine = {"ansible_facts": facts(release) | {"virtualization_role": "host", "virtualization_type": "kvm"}}
     ssh, kernel = "/etc/ssh/sshd_config.d/00-slipway.conf", "/etc/sysctl.d/60-slipway.conf"
-    quality = "/etc/security/pwquality.conf.d/slipway.conf"
+    modules = "/etc/modprobe.d/60-slipway.conf"
     standard = rendered(release, **machine)
     strict = rendered(release, hardening_profile="strict", **machine)
     assert "HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*\n" in standard[ssh]
-    for path, text in ((ssh, "AllowTcpForwarding no\n"), (kernel, "kernel.sysrq = 0\n"), (quality, "minlen = 14\n")):
+    expected = {ssh: "AllowTcpForwarding no\n", kernel: "kernel.sysrq = 0\n", modules: "install sctp /bin/false\n"}
+    for path, text in expected.items():
         assert text in strict[path] and text not in standard[path]
     own = {"hardening_ssh_settings": {"AllowTcpForwarding": "yes"}, "hardening_sysctl_settings": {"kernel.sysrq": 4}}
     chosen = rendered(release, hardening_profile="strict", **own, **machine)
