@@ -33,9 +33,9 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible.utils.display import Display
 
-from ansible_collections.slipway.kit.plugins.action import capacity_plan as plan
 from ansible_collections.slipway.kit.plugins.plugin_utils import wiring as kit_wiring
 from ansible_collections.slipway.kit.plugins.plugin_utils.ansible_private import IGNORED, Origin
+from ansible_collections.slipway.kit.plugins.plugin_utils.capacity.reading import ROLES, Reader, ports_of
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.bounds import load_kinds, resolve_bounds, unshare
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.faults import Fault, keep, origin, place
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.hosts import Hosts, find_role
@@ -367,10 +367,10 @@ class ActionModule(ActionBase):
         folders = tuple(f"{os.path.realpath(folder_of(source))}/" for source in sources if os.path.exists(source))
         for name in names:
             own = hosts.variables(name)
-            read = plan.Reader(own, Templar(self._loader, own), outcomes)
-            roles = [find_role(self, plan.ROLES[kind]) for kind in read("topology_kinds", [])]
+            read = Reader(own, Templar(self._loader, own), outcomes)
+            roles = [find_role(self, ROLES[kind]) for kind in read("topology_kinds", [])]
             own = hosts.variables(name, *roles)
-            read = plan.Reader(own, Templar(self._loader, own), outcomes)
+            read = Reader(own, Templar(self._loader, own), outcomes)
             faults += [(name, fault) for fault in wiring_faults(own, options, known, self._loader, wiring)]
             if "worker" in read("topology_kinds", []):
                 has_workers = bool(read("celery_workers", [{}]))
@@ -380,7 +380,7 @@ class ActionModule(ActionBase):
             record = facts[name].get("preflight_site", {})
             if record and not read("base_site_change", False) and (wanted := read("base_site", {})):
                 faults += [(name, fault) for fault in site_faults(record, wanted, read("base_groups", []))]
-            ports = plan.ports_of(read, read("topology_kinds", []))
+            ports = ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
             faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]
         same = list(address_faults(addresses))

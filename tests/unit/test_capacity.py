@@ -15,7 +15,20 @@ import yaml
 from conftest import INVENTORIES, ROOT
 from rendering import USES, render
 
-from ansible_collections.slipway.kit.plugins.filter import capacity
+from ansible_collections.slipway.kit.plugins.plugin_utils.capacity.limits import excess
+from ansible_collections.slipway.kit.plugins.plugin_utils.capacity.model import (
+    Host,
+    background_connections,
+    celery_processes,
+    gunicorn_sizing,
+    memory_parts,
+    overlap_mb,
+    sites_of,
+    sum_of,
+    total,
+    web_connections,
+)
+from ansible_collections.slipway.kit.plugins.plugin_utils.capacity.report import table
 
 ALL = ["database", "redis", "app", "worker", "edge"]
 Run = Callable[..., CompletedProcess[str]]
@@ -37,7 +50,7 @@ Run = Callable[..., CompletedProcess[str]]
     ],
 )
 def test_workers(arguments: dict[str, int], workers: int, won: str) -> None:
-    found = capacity.gunicorn_sizing(**{"asked": 0} | arguments)
+    found = gunicorn_sizing(**{"asked": 0} | arguments)
     assert (found["workers"], found["won"]) == (workers, won)
 
 
@@ -50,22 +63,22 @@ def test_workers(arguments: dict[str, int], workers: int, won: str) -> None:
     ],
 )
 def test_celery(workers: list[dict[str, Any]], processes: int, connections: int) -> None:
-    assert capacity.celery_processes(workers, 4) == {"processes": processes, "connections": connections}
+    assert celery_processes(workers, 4) == {"processes": processes, "connections": connections}
 
 
 def test_what_is_marked_once_is_counted_on_the_first_host_alone() -> None:
     own = {"services": [{}, {"once": True}], "timers": [{"once": True}]}
-    assert capacity.background_connections([{}], 2, True, **own) == {"twice": 4, "once": 2, "services": 2}
-    assert capacity.background_connections([{}], 2, False, **own, first=False) == {"twice": 3, "once": 0, "services": 1}
+    assert background_connections([{}], 2, True, **own) == {"twice": 4, "once": 2, "services": 2}
+    assert background_connections([{}], 2, False, **own, first=False) == {"twice": 3, "once": 0, "services": 1}
 
 
 def test_the_web_gets_what_the_background_leaves_for_two_generations() -> None:
     background = [{"twice": 8, "once": 1}, {"twice": 8, "once": 0}]
     # 100 - 10 kept - 2 for the deployment - beat = 87; halved 43; less 16 is 27, for two hosts 13 each.
-    assert capacity.web_connections(100, 10, background, 2) == 13
+    assert web_connections(100, 10, background, 2) == 13
     assert 2 * (2 * 13 + 16) + 1 + 2 + 10 <= 100 < 2 * (2 * 14 + 16) + 1 + 2 + 10
-    assert capacity.web_connections(20, 10, background, 2) == 1
-    assert capacity.web_connections(0, 10, background, 2) == 0, "no limit is known"
+    assert web_connections(20, 10, background, 2) == 1
+    assert web_connections(0, 10, background, 2) == 0, "no limit is known"
 
 
 def server(**changes: Any) -> Any:
@@ -74,24 +87,24 @@ def server(**changes: Any) -> Any:
         **{"name": "www", "site": "all", "kinds": ALL, "cores": 2, "memory_mb": 4096, "disk_mb": 9000},
         **{"disk_needed_mb": 4608, "system_mb": 256, "reserved": 10, "connection_limit": 100, "max_connections": 100},
         **{"worker_mb": 150, "celery_process_mb": 80, "beat": True, "shared_buffers_mb": 384},
-        "sizing": capacity.gunicorn_sizing(0, 2, 1152, 150, 40),
-        "celery": capacity.celery_processes([{}], 2),
-        "background": capacity.background_connections([{}], 2, True),
+        "sizing": gunicorn_sizing(0, 2, 1152, 150, 40),
+        "celery": celery_processes([{}], 2),
+        "background": background_connections([{}], 2, True),
         "redis_mb": {"broker": 144, "cache": 144},
         "ports": {"PostgreSQL": 5432, "Redis broker": 6379},
     }
-    return capacity.Host(**own | changes)
+    return Host(**own | changes)
 
 
 def test_a_server_is_added_up() -> None:
-    (site,) = capacity.sites_of([server()])
+    (site,) = sites_of([server()])
     # Two generations of 5 workers and 2 tasks, beat, the trial and the migrations, and the ten that are kept.
     assert site.connections() == 2 * (5 + 2) + 1 + 2 + 10
     memory = 256 + 384 + 27 * 4 + 144 + 144 + 5 * 150 + (3 + 1) * 80 + 64
-    assert capacity.total(capacity.memory_parts(site.hosts[0], 27)) == memory
-    assert capacity.overlap_mb(site.hosts[0]) == (5 * 150 + 3 * 80) // 3
-    assert not capacity.excess([site])
-    assert "It fits." in capacity.table([site])
+    assert total(memory_parts(site.hosts[0], 27)) == memory
+    assert overlap_mb(site.hosts[0]) == (5 * 150 + 3 * 80) // 3
+    assert not excess([site])
+    assert "It fits." in table([site])
 
 
 @pytest.mark.parametrize(
@@ -107,17 +120,17 @@ def test_a_server_is_added_up() -> None:
     ],
 )
 def test_what_does_not_fit_is_told_with_the_sum(changes: dict[str, Any], variable: str, said: str) -> None:
-    (found,) = capacity.excess(capacity.sites_of([server(**changes)]))
+    (found,) = excess(sites_of([server(**changes)]))
     assert (found.host, found.variable) == ("www", variable)
     assert said in found.why
     assert found.fix
-    assert f"DOES NOT FIT: www {variable}".strip() in capacity.table(capacity.sites_of([server(**changes)]))
+    assert f"DOES NOT FIT: www {variable}".strip() in table(sites_of([server(**changes)]))
 
 
 def test_a_sum_is_the_sum_of_what_it_shows() -> None:
-    (site,) = capacity.sites_of([server(kinds=ALL)])
-    for parts in (site.steady + site.deploying, capacity.memory_parts(site.hosts[0], 27)):
-        terms, _, result = capacity.sum_of(parts).rpartition(" = ")
+    (site,) = sites_of([server(kinds=ALL)])
+    for parts in (site.steady + site.deploying, memory_parts(site.hosts[0], 27)):
+        terms, _, result = sum_of(parts).rpartition(" = ")
         without = re.sub(r" \([^)]*\)", "", terms)
         assert sum(int(term.split()[0]) for term in without.split(" + ")) == int(result)
 
