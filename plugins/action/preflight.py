@@ -21,7 +21,7 @@ role where it finds the first fault.
 What the specification (meta/argument_specs.yml, entry `main`) means here:
 - A type is a type: nothing is converted.
 - An empty value (null, "" or blanks) is a fault, unless it is the specification's own default, which gives it
-  a meaning. An empty list or dictionary is one only where the option is required.
+  a meaning. An empty list or dictionary is one only where the option is required and its bounds do not say `least: 0`.
 - `no_log: true` marks a secret: its value is not shown, must be long and not one that everybody knows.
 - The bounds of an option stand in meta/bounds.yml beside the specification, which ansible-core and ansible-lint would
   not accept in it: ranges, patterns, and the keys of a dictionary that belong to the kit (see docs/bounds.md).

@@ -7,13 +7,14 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import INVENTORIES, ROLES, ROOT, WIRING, defaults_of, load_yaml, options_of
+from ansible.template import Templar, trust_as_template
+from conftest import INVENTORIES, ROLES, ROOT, WIRING, defaults_of, load_yaml, options_of, wiring
 
 TASK_LISTS = ("block", "rescue", "always")
 PLAY_LISTS = ("pre_tasks", "tasks", "post_tasks", "handlers")
@@ -331,6 +332,42 @@ def test_specification_is_the_defaults(role: Path) -> None:
         assert spec.get("type") != "list" or "elements" in spec, f"{name} does not say what it is a list of"
 
 
+# Without the wiring their absence would be dangerous: beat on every host, no TLS between hosts, a site behind a closed
+# firewall, a release on a part of the hosts.
+WIRED = {
+    *("base_app_exists", "base_groups", "base_site", "celery_beat", "django_app_leader", "django_app_media_hosts"),
+    *("django_app_static_only", "firewall_openings", "gunicorn_database_connections", "gunicorn_forwarded_allow_ips"),
+    *("gunicorn_listen", "gunicorn_memory_mb", "nginx_upstream_servers", "patch_order", "patch_stops"),
+    *("postgresql_tls", "processes_first", "redis_tls", "release_absent_hosts", "release_edge_paths"),
+    *("release_edge_port", "release_edge_tls", "release_leader", "release_probe_host", "release_probe_proto"),
+    *("release_runs_workers", "release_serves_edge", "release_serves_web", "tls_first_host", "tls_names"),
+}
+
+
+def test_what_only_the_wiring_gives_is_required() -> None:
+    options = {name: spec for role in ROLES for name, spec in options_of(role).items()}
+    assert not [name for name in WIRED if not options[name].get("required")]
+    assert wiring().keys() >= WIRED
+
+
+def test_defaults_that_the_wiring_restates_are_those_of_the_roles(templar_for: Callable[[Any], Templar]) -> None:
+    """`nginx_tls_port | default(443)` in the wiring is the 443 of the role nginx."""
+    known = {name: value for role in ROLES for name, value in defaults_of(role).items()}
+    restated = re.compile(rf"\b({'|'.join(known)}) \| default\(([^()]*)\)")
+    by_attribute = re.compile(rf"attribute='({'|'.join(known)})', default=([^()]*)\)")
+    found = {
+        (name, text)
+        for path in WIRING
+        for pattern in (restated, by_attribute)
+        for name, text in pattern.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len({name for name, _ in found}) > 12
+    templar = templar_for({"django_app_name": "shop", "nginx_app_name": "shop"})
+    for name, text in sorted(found):
+        value = templar.template(trust_as_template("{{ " + text + " }}"))
+        assert value == templar.template(known[name]), f"the wiring has {text} for {name}, the role {known[name]!r}"
+
+
 def every_option(options: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield options and their sub-options."""
     for name, spec in options.items():
@@ -544,7 +581,8 @@ def secret_names() -> set[str]:
         if path.suffix == ".yml":
             made |= {name: texts(value) for name, value in (load_yaml(path) or {}).items()}
     while True:
-        pattern = re.compile(rf"\b(vault_\w+|{'|'.join(sorted(names))})\b")
+        # Of the identifier of a vault the digest is shown, on purpose.
+        pattern = re.compile(rf"\b(vault_(?!site_id\b)\w+|{'|'.join(sorted(names))})\b")
         more = {name for name, text in made.items() if pattern.search(text)} - names
         if not more:
             return names

@@ -90,7 +90,7 @@ def test_hosts_of_a_site_speak_by_ports(resolve_in: Callable[..., Resolve]) -> N
 
 
 def test_every_edge_knows_the_hosts_that_can_be_drained(resolve_in: Callable[..., Resolve]) -> None:
-    resolve = resolve_in(MANY, ADDRESSES, host="app2")
+    resolve = resolve_in(MANY, ADDRESSES, slipway_host="app2")
     assert resolve("app1", "nginx_upstream_hosts") == {"app1": "unix:/run/my-app/web.sock", "app2": "[fd00::4]:8000"}
     assert resolve("edge1", "nginx_upstream_hosts") == {"app1": "10.0.0.3:8000", "app2": "[fd00::4]:8000"}
     assert resolve("edge1", "nginx_target") == "app2"

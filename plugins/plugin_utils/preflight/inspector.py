@@ -245,8 +245,9 @@ class Inspector:
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind != "bool"):
             return f"must be {words}, is {describe(value)}", "" if secret else suggest_type(value, kind, name)
         if isinstance(value, list | dict):
-            fix = str((spec.get("bounds") or {}).get("fix", ""))
-            return ("is empty and required", fix) if spec.get("required") and not value else None
+            bounds = spec.get("bounds") or {}
+            may_be_empty = not spec.get("required") or bounds.get("least") == 0
+            return None if value or may_be_empty else ("is empty and required", str(bounds.get("fix", "")))
         if (choices := spec.get("choices")) and value not in choices:
             fix = "" if secret else suggest_name(str(value), map(str, choices))
             return f"must be one of {', '.join(map(str, choices))}", fix

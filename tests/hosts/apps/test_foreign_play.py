@@ -36,16 +36,18 @@ PLAY = """\
       postgresql_database: shop
       postgresql_user: shop
       postgresql_password: "{{ database_password }}"
+      postgresql_tls: false
     - role: slipway.kit.redis
       redis_broker_password: "{{ broker_password }}"
       redis_cache_password: "{{ cache_password }}"
       redis_admin_password: "{{ admin_password }}"
+      redis_tls: false
     - role: slipway.kit.nginx
       nginx_app_name: shop
       nginx_server_names: [shop.example.com]
       nginx_upstream_servers: ["127.0.0.1:8000"]
     - role: slipway.kit.firewall
-      firewall_allow:
+      firewall_openings:
         - {name: web, port: 80, sources: [0.0.0.0/0, "::/0"]}
 """
 
