@@ -120,7 +120,9 @@ HINTS = (
 )
 LEAST_MASKED = 4  # characters below which a value is no secret
 # Every file of the source may be read by the application, and nothing of it may be more than that to others.
-READABLE, EXECUTABLE, HARMFUL = 0o444, 0o111, 0o7022
+READABLE = 0o444
+EXECUTABLE = 0o111
+HARMFUL = 0o7022
 SHOWN_CHANGES = 3
 
 

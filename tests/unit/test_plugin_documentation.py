@@ -223,16 +223,21 @@ def test_no_documentation_of_a_filter_is_left_behind() -> None:
     assert {path.stem for path in ROOT.glob("plugins/filter/*.yml")} == set(FILTERS)
 
 
+def ansible_doc(folder: Path, *arguments: str) -> Any:
+    """Return what ansible-doc says in a folder without a configuration; a warning of it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-doc"), "--json", *arguments],
+        cwd=folder, env=environment | {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "WARNING" not in done.stderr, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("kind", ["callback", "filter", "lookup", "module", "role"])
 def test_ansible_doc_lists_everything_with_a_summary(kind: str, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    listed = json.loads(
-        subprocess.run(
-            [Path(sys.executable).with_name("ansible-doc"), "--type", kind, "--list", "--json", "slipway.kit"],
-            cwd=tmp_path, env=environment | {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")},
-            capture_output=True, text=True, check=True,
-        ).stdout
-    )  # fmt: skip
+    listed = ansible_doc(tmp_path, "--type", kind, "--list", "slipway.kit")
     names = {
         "callback": [path.stem for path in ROOT.glob("plugins/callback/*.py")],
         "filter": list(FILTERS),
@@ -245,6 +250,13 @@ def test_ansible_doc_lists_everything_with_a_summary(kind: str, tmp_path: Path) 
         assert all(entry for role in listed.values() for entry in role["entry_points"].values())
     else:
         assert {name for name, summary in listed.items() if not summary or summary == "UNDOCUMENTED"} == set()
+
+
+def test_ansible_doc_shows_every_module(tmp_path: Path) -> None:
+    shown = ansible_doc(tmp_path, *(f"slipway.kit.{name}" for name in MODULES))
+    assert {name for name, page in shown.items() if page["doc"]["short_description"]} == {
+        f"slipway.kit.{name}" for name in MODULES
+    }
 
 
 def short_names(text: str) -> list[str]:

@@ -149,7 +149,7 @@ def test_nginx_serves_and_the_firewall_drops_a_closed_port(host: Host) -> None:
 def test_port_that_is_no_longer_named_is_closed(host: Host, foreign: Foreign) -> None:
     address = host.ansible.get_variables()["ansible_host"]
     socket.create_connection((address, 80), timeout=60).close()
-    foreign.run("- hosts: all\n  become: true\n  roles: [slipway.kit.firewall]\n")
+    foreign.run("- hosts: all\n  become: true\n  roles: [{role: slipway.kit.firewall, firewall_openings: []}]\n")
     with pytest.raises(TimeoutError):
         socket.create_connection((address, 80), timeout=3)
 
