@@ -29,11 +29,16 @@ description:
 options:
   files:
     description: >-
-      Files, each with a path and either settings, with the separator between name and value, or a content that stands
-      in for all of it. A setting whose value is empty is a word alone.
+      Files, each with settings or with a content that replaces all of it. A setting whose value is empty is a word
+      alone.
     type: list
     elements: dict
     default: []
+    options:
+      path: {description: The path., type: path, required: true}
+      separator: {description: What stands between name and value., type: str, default: " "}
+      settings: {description: "The settings, name to value.", type: dict}
+      content: {description: The whole content., type: str}
   profiles: {description: Profiles of PAM, name to text., type: dict, default: {}}
   prefix: {description: With what the names of our profiles begin., type: str, default: slipway-}
   users: {description: Users whose logins must stay possible., type: list, elements: str, default: []}
