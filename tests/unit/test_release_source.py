@@ -14,14 +14,20 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from conftest import ROOT, run_action
 
 from ansible_collections.slipway.kit.plugins.action import release_source as plugin
+from ansible_collections.slipway.kit.plugins.plugin_utils.source.get import get_source
+from ansible_collections.slipway.kit.plugins.plugin_utils.source.git import Repository
+from ansible_collections.slipway.kit.plugins.plugin_utils.source.model import SourceError, Wanted
+from ansible_collections.slipway.kit.plugins.plugin_utils.source.tree import MODIFIED
 
 FILES = {"manage.py": "x", "app/views.py": "y", "app/ünïcode name.txt": "z", "app/data/big": "0" * 300_000}
 LEFT_OUT = [
@@ -69,19 +75,19 @@ def of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     runs = tmp_path / "runs"
     runs.mkdir()
-    monkeypatch.setattr(plugin.C, "DEFAULT_LOCAL_TMP", str(runs))
+    monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(runs))
 
 
 def new_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     """Begin another run of Ansible, which knows nothing of what the last one found."""
     (tmp_path / name).mkdir()
-    monkeypatch.setattr(plugin.C, "DEFAULT_LOCAL_TMP", str(tmp_path / name))
+    monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(tmp_path / name))
 
 
 def get(key: str = "", **wanted: Any) -> dict[str, Any]:
     """Get a source as the action does, but anew."""
     cache = Path(os.environ["XDG_CACHE_HOME"], "slipway/sources")
-    return plugin.asdict(plugin.get_source(plugin.Wanted(**wanted), key, cache))
+    return asdict(get_source(Wanted(**wanted), key, cache))
 
 
 def bundle(folder: Path | str) -> dict[str, Any]:
@@ -110,9 +116,7 @@ def test_archive_holds_the_tree(tree: Path, tmp_path: Path) -> None:
     assert result["files"] == len(EXPECTED)
     assert result["size"] == os.path.getsize(result["archive"]) < 10_000
     with tarfile.open(result["archive"]) as archive:
-        assert {(member.uid, member.gid, member.uname, member.mtime) for member in archive} == {
-            (0, 0, "", plugin.MODIFIED)
-        }
+        assert {(member.uid, member.gid, member.uname, member.mtime) for member in archive} == {(0, 0, "", MODIFIED)}
         # The attribute and not the argument, which Debian 12's Python does not know yet.
         archive.extraction_filter = staticmethod(lambda member, path: member)
         archive.extractall(tmp_path / "unpacked")
@@ -126,7 +130,7 @@ def test_archive_holds_the_tree(tree: Path, tmp_path: Path) -> None:
 
 def test_archive_lies_where_ansible_removes_it(tree: Path) -> None:
     archive = Path(bundle(tree)["archive"])
-    assert archive.parent == Path(plugin.C.DEFAULT_LOCAL_TMP)
+    assert archive.parent == Path(C.DEFAULT_LOCAL_TMP)
     assert archive.stat().st_mode & 0o077 == 0
     assert archive.read_bytes()[4:8] == bytes(4), "a time in the header would give each run an archive of its own"
 
@@ -224,7 +228,7 @@ def test_repository_of_the_environment_is_not_asked(
 
 def test_without_git_the_folder_is_walked(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tree, "init")
-    monkeypatch.setattr(plugin.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert names(bundle(tree)) == EXPECTED
 
 
@@ -239,7 +243,7 @@ def test_submodule_is_packed_as_it_is_checked_out(tree: Path, tmp_path: Path) ->
     wanted = {*EXPECTED, ".gitmodules", "vendor/library/lib.py", "vendor/library/.gitignore"}
     assert set(names(bundle(tree))) == wanted
     git(tree, "submodule", "deinit", "-f", "vendor/library")
-    with pytest.raises(plugin.SourceError, match="submodule .*vendor/library is not there: run 'git submodule"):
+    with pytest.raises(SourceError, match="submodule .*vendor/library is not there: run 'git submodule"):
         bundle(tree)
 
 
@@ -248,7 +252,7 @@ def test_broken_repository_is_refused(tree: Path) -> None:
     git(tree, "init")
     git(tree, "add", ".")
     (tree / ".git/index").write_bytes(b"broken")
-    with pytest.raises(plugin.SourceError, match="git cannot list the files"):
+    with pytest.raises(SourceError, match="git cannot list the files"):
         bundle(tree)
 
 
@@ -259,14 +263,14 @@ def test_source_that_is_not_there(tree: Path, tmp_path: Path) -> None:
         tree / "manage.py": "is not a folder",
         tmp_path / "empty": "has no files",
     }.items():
-        with pytest.raises(plugin.SourceError, match=message):
+        with pytest.raises(SourceError, match=message):
             bundle(path)
 
 
 def test_file_that_cannot_be_packed(tree: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tree / "socket"))  # the whole path may be too long for a socket
-        with pytest.raises(plugin.SourceError, match="is neither a file nor a link"):
+        with pytest.raises(SourceError, match="is neither a file nor a link"):
             bundle(tree)
 
 
@@ -277,7 +281,7 @@ def test_bundled_application_can_be_bundled() -> None:
 def test_archive_is_removed_with_the_run(tree: Path, tmp_path: Path, run_playbook: Callable[..., Any]) -> None:
     (tmp_path / "site.yml").write_text(
         "- hosts: localhost\n  gather_facts: false\n  vars: {django_app_source: source}\n  tasks:\n"
-        "    - release_source:\n      register: bundle\n"
+        "    - slipway.kit.release_source:\n      register: bundle\n"
         "    - ansible.builtin.assert: {that: bundle.archive is file, quiet: true}\n"
         "    - ansible.builtin.debug: {msg: '{{ bundle.digest }} {{ bundle.archive }} end'}\n",
         encoding="utf-8",
@@ -377,8 +381,8 @@ def test_git_refuses_what_is_no_repository(tmp_path: Path) -> None:
 
 
 def test_git_must_be_installed(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin.shutil, "which", lambda name: None)
-    with pytest.raises(plugin.SourceError, match="git is not installed on the control node"):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SourceError, match="git is not installed on the control node"):
         get(type="git", source=f"file://{repository}")
 
 
@@ -395,7 +399,7 @@ def test_git_key_is_in_a_closed_file_and_nowhere_else(tmp_path: Path, monkeypatc
     said = spy(
         tmp_path, monkeypatch, "ssh", f"stat -c %a \"$2\" >>'{tmp_path}/said'; cat \"$2\" >'{tmp_path}/key'; exit 255"
     )
-    monkeypatch.setattr(plugin.Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     told = act(refuse=False, source_type="git", source="git@git.invalid:a/b.git", git_key="MARKER one\nMARKER two")
     assert "cannot be fetched" in told["error"] and "MARKER" not in str(told)
     assert (tmp_path / "key").read_text() == "MARKER one\nMARKER two\n"
@@ -500,7 +504,7 @@ def test_archive_cannot_leave_its_folder(tmp_path: Path, members: list[tarfile.T
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         for entry in members:
             tar.addfile(entry, io.BytesIO())
-    with pytest.raises(plugin.SourceError, match=message):
+    with pytest.raises(SourceError, match=message):
         get(type="archive", source=str(tmp_path / "evil.tar"))
 
 
@@ -527,7 +531,7 @@ def test_zip_cannot_leave_its_folder(tmp_path: Path, entries: list[tuple[zipfile
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         for info, text in entries:
             archive.writestr(info, text)
-    with pytest.raises(plugin.SourceError, match=message):
+    with pytest.raises(SourceError, match=message):
         get(type="archive", source=str(tmp_path / "evil.zip"))
 
 
@@ -538,14 +542,14 @@ def test_zip_that_is_encrypted_is_refused(tmp_path: Path) -> None:
     content[6] |= 1  # in the header of the file, and in the directory
     content[content.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "shut.zip").write_bytes(content)
-    with pytest.raises(plugin.SourceError, match="cannot be unpacked: .*encrypted"):
+    with pytest.raises(SourceError, match="cannot be unpacked: .*encrypted"):
         get(type="archive", source=str(tmp_path / "shut.zip"))
 
 
 @pytest.mark.parametrize("content", [b"", b"neither", b"\x1f\x8b\x08\x00broken"])
 def test_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "shop.tar.gz").write_bytes(content)
-    with pytest.raises(plugin.SourceError, match="is neither a tar file|cannot be unpacked"):
+    with pytest.raises(SourceError, match="is neither a tar file|cannot be unpacked"):
         get(type="archive", source=str(tmp_path / "shop.tar.gz"))
 
 
@@ -694,7 +698,7 @@ def test_git_finds_a_branch_before_a_tag_of_its_name(repository: Path) -> None:
 
 
 def test_password_is_for_its_server_alone(repository: Path, tmp_path: Path) -> None:
-    source = plugin.Repository("https://user:MARKER@git.example.com/a/b.git", "", tmp_path / "cache")
+    source = Repository("https://user:MARKER@git.example.com/a/b.git", "", tmp_path / "cache")
     environment = source._make_environment(tmp_path)
     keys = {environment[f"GIT_CONFIG_KEY_{index}"] for index in range(int(environment["GIT_CONFIG_COUNT"]))}
     assert keys == {"credential.https://git.example.com.helper"}

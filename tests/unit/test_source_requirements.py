@@ -1,4 +1,4 @@
-"""requirement_files: one reader of requirement files, for preflight and the build."""
+"""plugin_utils/source/requirements.py: one reader of requirement files, for preflight and the build."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.kit.plugins.plugin_utils import requirement_files as reader
+from ansible_collections.slipway.kit.plugins.plugin_utils.source import requirements as reader
 
 
 def read(files: dict[str, str], *requirements: str, **selection: Any) -> Any:
