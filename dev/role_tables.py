@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Write the table of variables into each role's README.md, from the role's argument specification and bounds.
+"""Write the tables of variables: of each role into its README.md, and of the wiring into docs/wiring.md.
+
+A role's table is from its argument specification and bounds, the wiring's from topology_options.yml and the values in
+playbooks/group_vars/all.
 
 The table stands between two comments, `variables: begin` and `variables: end`; nothing else is touched. With
 --check nothing is written, and the exit status is 1 when a table is not what the specification says.
@@ -19,6 +22,10 @@ import yaml
 
 ROLES = Path(__file__).resolve().parent.parent / "roles"
 KINDS = ROLES.parent / "plugins/plugin_utils/preflight/kinds.yml"
+OPTIONS = KINDS.with_name("topology_options.yml")
+WIRING = ROLES.parent / "playbooks/group_vars/all"
+PAGE = ROLES.parent / "docs/wiring.md"
+HEAD = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
 MARKED = re.compile(r"(<!-- variables: begin -->\n).*?(<!-- variables: end -->)", re.DOTALL)
 
 
@@ -79,16 +86,27 @@ def table(role: Path) -> str:
     own = role / "meta/bounds.yml"
     bounds = yaml.safe_load(own.read_text(encoding="utf-8")) if own.exists() else {}
     kinds = yaml.safe_load(KINDS.read_text(encoding="utf-8"))
-    head = ["| Variable | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
-    return "\n".join([*head, *rows(options, bounds, kinds), ""])
+    return "\n".join([*HEAD, *rows(options, bounds, kinds), ""])
 
 
-def with_table(role: Path) -> str:
-    """Return the role's README with the table as it should be."""
-    text = (role / "README.md").read_text(encoding="utf-8")
+def wiring_table() -> str:
+    """Return the table of what an inventory may set of the wiring."""
+    options = yaml.safe_load(OPTIONS.read_text(encoding="utf-8"))["options"]
+    kinds = yaml.safe_load(KINDS.read_text(encoding="utf-8"))
+    values: dict[str, Any] = {}
+    for path in WIRING.glob("*.yml"):
+        values |= yaml.safe_load(path.read_text(encoding="utf-8"))
+    given = {name: spec | ({"default": values[name]} if name in values else {}) for name, spec in options.items()}
+    bounds = {name: spec["bounds"] for name, spec in options.items() if "bounds" in spec}
+    return "\n".join([*HEAD, *rows(given, bounds, kinds), ""])
+
+
+def with_table(page: Path, content: str) -> str:
+    """Return a page with the table as it should be."""
+    text = page.read_text(encoding="utf-8")
     if len(MARKED.findall(text)) != 1:
-        raise SystemExit(f"{role}/README.md: the comments 'variables: begin' and 'variables: end' must be there once")
-    return MARKED.sub(lambda match: f"{match[1]}\n{table(role)}\n{match[2]}", text)
+        raise SystemExit(f"{page}: the comments 'variables: begin' and 'variables: end' must be there once")
+    return MARKED.sub(lambda match: f"{match[1]}\n{content}\n{match[2]}", text)
 
 
 def main() -> int:
@@ -97,8 +115,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a table is stale")
     check = parser.parse_args().check
     stale = []
-    for role in sorted(path.parent.parent for path in ROLES.glob("*/meta/argument_specs.yml")):
-        readme, text = role / "README.md", with_table(role)
+    roles = sorted(path.parent.parent for path in ROLES.glob("*/meta/argument_specs.yml"))
+    tables = {role / "README.md": table(role) for role in roles} | {PAGE: wiring_table()}
+    for readme, content in tables.items():
+        text = with_table(readme, content)
         if text != readme.read_text(encoding="utf-8"):
             stale.append(str(readme))
             if not check:

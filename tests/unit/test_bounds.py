@@ -240,3 +240,11 @@ def test_time_zones_as_far_as_this_machine_knows_them(monkeypatch: pytest.Monkey
     assert is_time_zone("Europe/Kyivv") == "did you mean Europe/Kyiv?"
     known.clear()
     assert is_time_zone("Mars/Olympus"), "a machine without time zones knows nothing of them"
+
+
+def test_every_option_of_the_wiring_is_specified(wiring: tuple[dict[str, Any], frozenset[str]]) -> None:
+    options, _ = wiring
+    types = {"str", "int", "bool", "dict", "list", "raw"}
+    assert not [name for name, spec in options.items() if spec.get("type") not in types or not spec.get("description")]
+    given = {name for name in options if name.startswith("topology_")}
+    assert given <= wiring_of_the_kit().keys()
