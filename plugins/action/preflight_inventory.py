@@ -42,6 +42,7 @@ from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.hosts import
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.inspector import Inspector
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.outcomes import Outcomes
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.suggestions import suggest_name
+from ansible_collections.slipway.kit.plugins.plugin_utils.version import is_newer, kit_version
 
 # What an inventory may set of the wiring.
 OPTIONS = Path(__file__).resolve().parents[1] / "plugin_utils/preflight/topology_options.yml"
@@ -324,6 +325,17 @@ def site_faults(record: Mapping[str, Any], wanted: Mapping[str, Any], groups: li
             yield Fault("", why, fix=fix)
 
 
+def version_faults(record: Mapping[str, Any], version: str) -> Iterator[Any]:
+    """Yield the fault of a host that a newer version than this one has set up."""
+    if is_newer(str(record.get("version", "")), version):
+        why = f"Slipway {record['version']} has set up this host, and this is the older version {version}"
+        fix = (
+            f"update this checkout to {record['version']} (docs/upgrading.md), or, to go back to the older version, add"
+            " -e '{\"base_allow_downgrade\": true}'"
+        )
+        yield Fault("", why, fix=fix)
+
+
 def collection_faults(collections: tuple[str, ...]) -> Iterator[Any]:
     """Yield the collections that are missing on the control node."""
     for collection in collections:
@@ -380,6 +392,8 @@ class ActionModule(ActionBase):
             record = facts[name].get("preflight_site", {})
             if record and not read("base_site_change", False) and (wanted := read("base_site", {})):
                 faults += [(name, fault) for fault in site_faults(record, wanted, read("base_groups", []))]
+            if not read("base_allow_downgrade", False):
+                faults += [(name, fault) for fault in version_faults(record, kit_version())]
             ports = ports_of(read, read("topology_kinds", []))
             faults += port_faults(name, ports, facts[name].get("preflight_ports", {}))
             faults += [(name, fault) for fault in self._plain_secrets(hosts.raw(name), read, folders)]

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.slipway.kit.plugins.action.release_table import table
+from ansible_collections.slipway.kit.plugins.plugin_utils.version import is_newer, kit_version
 
 COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")
 RUNNING = ("active", "reloading")
@@ -117,10 +118,20 @@ def needs_of(host: str, seen: dict[str, Any]) -> Iterator[str]:
         yield f"{host}: sends visitors away (patch_hosts.yml)"
     if nginx.get("drained"):
         yield f"{host}: sends no requests to {', '.join(nginx['drained'])} (undrain_host.yml)"
+    yield from version_needs(host, state.get("version"))
     yield from database_needs(host, state.get("database", {}))
     for name, length in state.get("queues", {}).items():
         if length >= QUEUE_LONG:
             yield f"{host}: {length} tasks wait in {name}"
+
+
+def version_needs(host: str, found: str | None) -> Iterator[str]:
+    """Yield what to do where another version of Slipway has set up a host; None is a host without a record."""
+    if found is None or found == kit_version():
+        return
+    was = f"Slipway {found}" if found else "a Slipway before 1.0.0"
+    what = "update this checkout" if is_newer(found, kit_version()) else "run site.yml"
+    yield f"{host}: was set up by {was}, this is {kit_version()}: {what} (docs/upgrading.md)"
 
 
 def database_needs(host: str, database: dict[str, Any]) -> Iterator[str]:
@@ -169,6 +180,7 @@ def screen(seen: dict[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
     notes = [note for host, result in seen.items() for note in notes_of(host, result.get("state") or {})]
     known = [result["state"] for result in seen.values() if result.get("state")]
     closed = sum(bool(state.get("firewall")) for state in known)
+    notes.append(f"Slipway {kit_version()}")
     notes.append(f"firewall: on on {closed} of {len(known)} hosts")
     applications = sorted({state["application"] for state in known})
     needs = [need for host, result in seen.items() for need in needs_of(host, result)]

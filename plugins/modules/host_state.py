@@ -421,6 +421,15 @@ def refuse(msg: str, **_: Any) -> None:
     raise OSError(msg)
 
 
+def set_up_by(record: str = "/var/lib/slipway-applied/site.json") -> str | None:
+    """Return the version of Slipway that has set the host up; "" for one without a number, None without a record."""
+    try:
+        with open(record, encoding="utf-8") as file:
+            return str(json.load(file).get("version", ""))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 PARTS = [name for name in vars(Host) if not name.startswith("_")]
 
 
@@ -459,7 +468,7 @@ def main() -> None:
     # What helpers end the module for is the fault of one part here.
     module.fail_json = refuse
     host = Host(module)
-    state: dict[str, Any] = {"application": module.params["application"]}
+    state: dict[str, Any] = {"application": module.params["application"], "version": set_up_by()}
     faults: list[str] = []
     parts = module.params["parts"] or PARTS
     for part, found in within(PART, {part: getattr(host, part) for part in parts}).items():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, load_yaml
 
 from ansible_collections.slipway.kit.plugins.action import patch_plan as plan
 from ansible_collections.slipway.kit.plugins.action import status_table as status
+from ansible_collections.slipway.kit.plugins.plugin_utils.version import is_newer, kit_version
 
 APP = {
     "application": "shop",
@@ -56,6 +59,32 @@ def test_restart_of_long_ago_and_a_database_ahead_are_told_and_need_nobody() -> 
     assert needs == [] and "all is well" in lines
     assert "app1: shop-web@a.service was restarted once by systemd, up for 1 d" in lines
     assert "app1: migrations: unknown to the release: shop.0002" in lines
+
+
+@pytest.mark.parametrize(
+    ("version", "need"),
+    [
+        ("", "app1: was set up by a Slipway before 1.0.0, this is {}: run site.yml (docs/upgrading.md)"),
+        ("0.9.10", "app1: was set up by Slipway 0.9.10, this is {}: run site.yml (docs/upgrading.md)"),
+        ("99.0.0", "app1: was set up by Slipway 99.0.0, this is {}: update this checkout (docs/upgrading.md)"),
+    ],
+)
+def test_host_of_another_version_is_told(version: str, need: str) -> None:
+    _, needs = status.screen(SEEN | {"app1": {"state": APP | {"version": version}}})
+    assert needs == [need.format(kit_version())]
+
+
+def test_version_is_shown_and_the_same_everywhere_needs_nobody() -> None:
+    lines, needs = status.screen(SEEN | {"app1": {"state": APP | {"version": kit_version()}}})
+    assert f"Slipway {kit_version()}" in lines and needs == []
+
+
+def test_version_is_read_from_a_checkout_and_from_an_installed_collection(tmp_path: Path) -> None:
+    assert kit_version() == load_yaml(ROOT / "galaxy.yml")["version"]
+    assert f"\n## {kit_version()}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (tmp_path / "MANIFEST.json").write_text('{"collection_info": {"version": "7.8.9"}}', encoding="utf-8")
+    assert kit_version(tmp_path) == "7.8.9"
+    assert is_newer("1.10.0", "1.9.9") and not is_newer("1.0.0", "1.0.0") and not is_newer("", "1.0.0")
 
 
 def test_screen_of_a_site_that_is_well() -> None:

@@ -47,6 +47,11 @@ FACTS: dict[str, tuple[dict[str, Any], str]] = {
     "site-vault": ({"preflight_site": {"vault": "1"}}, "the vault is not the one that this host was set up with"),
     "site-database": ({"preflight_site": {"database": "blog"}}, "the data of this site is in the database blog"),
     "site-group": ({"preflight_site": {"groups": ["database", "mail"]}}, "the group mail has no host any more"),
+    "newer-kit": (
+        {"preflight_site": {"version": "99.1.0"}},
+        "Slipway 99.1.0 has set up this host",
+    ),
+    "sound-older-kit": ({"preflight_site": {"version": "0.9.9"}}, ""),
     "r37-clock": ({"preflight_clock_offset": 95.0, "preflight_clock_error": 0.5}, "more than 30 s apart"),
     "name-reserved": ({"preflight_account": ""}, "is a name that Debian, systemd or PostgreSQL uses itself"),
     "sound-reserved": ({"preflight_account": "network"}, ""),
