@@ -23,7 +23,7 @@ from django.db.models import F
 from django.db.utils import ConnectionHandler
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCRIPT = PROJECT / "plugins/module_utils/migration_plan.py"
+SCRIPT = PROJECT / "plugins/module_utils/release/migration_plan.py"
 
 
 def load_script() -> Any:

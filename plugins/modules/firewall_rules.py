@@ -9,7 +9,7 @@ import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import write_atomically
 
 DOCUMENTATION = r"""
 module: firewall_rules

@@ -7,8 +7,8 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.site_units import is_of_site
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import UP, Systemd
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.site_units import is_of_site
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import UP, Systemd
 
 DOCUMENTATION = r"""
 module: host_retire

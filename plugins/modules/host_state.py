@@ -17,20 +17,20 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand, last_lines
 from ansible_collections.slipway.kit.plugins.module_utils.firewalls import others
-from ansible_collections.slipway.kit.plugins.module_utils.migration_question import (
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql import Cluster
+from ansible_collections.slipway.kit.plugins.module_utils.probe import Server, fault_of
+from ansible_collections.slipway.kit.plugins.module_utils.redis import redis_cli
+from ansible_collections.slipway.kit.plugins.module_utils.release.app_command import AppCommand, last_lines
+from ansible_collections.slipway.kit.plugins.module_utils.release.migration_question import (
     conflict_lines,
     find_answer,
     shell_words,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster
-from ansible_collections.slipway.kit.plugins.module_utils.probe import Server, fault_of
-from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import redis_cli
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import read_marker, releases_in_use
-from ansible_collections.slipway.kit.plugins.module_utils.site_units import is_of_site
-from ansible_collections.slipway.kit.plugins.module_utils.slots import SLOTS, Service, SlotError, all_services
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import UP, is_restart_pending
+from ansible_collections.slipway.kit.plugins.module_utils.release.slots import SLOTS, Service, SlotError, all_services
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import read_marker, releases_in_use
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.site_units import is_of_site
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import UP, is_restart_pending
 from ansible_collections.slipway.kit.plugins.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.managed_unit import OPTIONS, keep
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.managed_unit import OPTIONS, keep
 
 DOCUMENTATION = r"""
 module: managed_unit

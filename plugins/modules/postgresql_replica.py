@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster, has_user_data
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql import Cluster, has_user_data
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import Systemd
 
 DOCUMENTATION = r"""
 module: postgresql_replica

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.postgresql_cluster import Cluster
+from ansible_collections.slipway.kit.plugins.module_utils.postgresql import Cluster
 
 DOCUMENTATION = r"""
 module: postgresql_state

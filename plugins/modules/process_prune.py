@@ -8,7 +8,7 @@ import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import Systemd
 
 DOCUMENTATION = r"""
 module: process_prune

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import certificates
+from ansible_collections.slipway.kit.plugins.module_utils.redis import certificates
 
 DOCUMENTATION = r"""
 module: redis_records

@@ -7,8 +7,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.redis_cli import redis_cli
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import Systemd
+from ansible_collections.slipway.kit.plugins.module_utils.redis import redis_cli
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import Systemd
 
 DOCUMENTATION = r"""
 module: redis_users

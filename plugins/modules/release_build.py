@@ -26,22 +26,23 @@ from urllib.parse import quote, urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.app_command import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.app_command import (
     RUNTIME_FOLDER,
     SYSTEM_PATH,
     AppCommand,
     Result,
     environment_lines,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.migration_question import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.migration_question import (
     conflict_refusal,
     destructive_refusal,
     entry,
     find_answer,
     shell_words,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.precompress import precompress
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.precompress import precompress
+from ansible_collections.slipway.kit.plugins.module_utils.release.static_union import unite
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
     MARKER,
     LockedError,
     deploy_lock,
@@ -52,7 +53,6 @@ from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
     releases_in_use,
     write_marker,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.static_union import unite
 
 DOCUMENTATION = r"""
 module: release_build

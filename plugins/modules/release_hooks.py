@@ -10,9 +10,9 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import LockedError, deploy_lock
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.release.app_command import AppCommand
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import LockedError, deploy_lock
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import write_atomically
 
 DOCUMENTATION = r"""
 module: release_hooks

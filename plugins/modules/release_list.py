@@ -9,8 +9,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import read_marker
-from ansible_collections.slipway.kit.plugins.module_utils.slots import all_services
+from ansible_collections.slipway.kit.plugins.module_utils.release.slots import all_services
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import read_marker
 
 DOCUMENTATION = r"""
 module: release_list

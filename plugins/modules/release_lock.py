@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
     LockedError,
     deploy_lock,
     read_holder,

@@ -14,8 +14,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand, last_lines
-from ansible_collections.slipway.kit.plugins.module_utils.migration_question import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.app_command import AppCommand, last_lines
+from ansible_collections.slipway.kit.plugins.module_utils.release.migration_question import (
     conflict_lines,
     conflict_refusal,
     destructive_refusal,
@@ -26,7 +26,7 @@ from ansible_collections.slipway.kit.plugins.module_utils.migration_question imp
     shorten,
     unknown_names,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
     LockedError,
     deploy_lock,
     is_complete,

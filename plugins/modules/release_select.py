@@ -7,7 +7,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
     LockedError,
     deploy_lock,
     is_complete,

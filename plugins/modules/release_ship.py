@@ -10,7 +10,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.static_union import unite
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
     MARKER,
     LockedError,
     deploy_lock,
@@ -21,7 +22,6 @@ from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
     releases_in_use,
     write_marker,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.static_union import unite
 
 DOCUMENTATION = r"""
 module: release_ship

@@ -14,16 +14,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.managed_unit import keep
 from ansible_collections.slipway.kit.plugins.module_utils.probe import PROBES, Server, first_fault
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import (
-    LockedError,
-    deploy_lock,
-    find_unwanted,
-    point,
-    remove,
-)
-from ansible_collections.slipway.kit.plugins.module_utils.slots import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.slots import (
     CANARY,
     SLOTS,
     UNITS,
@@ -33,7 +25,15 @@ from ansible_collections.slipway.kit.plugins.module_utils.slots import (
     is_wanted,
     read_link,
 )
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import (
+    LockedError,
+    deploy_lock,
+    find_unwanted,
+    point,
+    remove,
+)
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.managed_unit import keep
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import write_atomically
 from ansible_collections.slipway.kit.plugins.module_utils.threads import allow_threads
 
 DOCUMENTATION = r"""
@@ -41,7 +41,7 @@ module: release_slots
 short_description: Change services over to a release, commit that, or take it back
 description:
   - Works on the services that roles have described in C(/etc/APP/services), and on the release that the link
-    C(/srv/APP/candidate) names. See module_utils/slots.py.
+    C(/srv/APP/candidate) names. See module_utils/release/slots.py.
 options:
   application: {description: The application., type: str, required: true}
   action:

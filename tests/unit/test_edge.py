@@ -16,7 +16,7 @@ from conftest import ROOT
 from rendering import USES, render
 from test_preflight import inspect_role, root_of
 
-from ansible_collections.slipway.kit.plugins.module_utils import precompress as pack
+from ansible_collections.slipway.kit.plugins.module_utils.release import precompress as pack
 from ansible_collections.slipway.kit.plugins.modules import nginx_state as state
 
 ROLE = ROOT / "roles/nginx"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.kit.plugins.module_utils import managed_unit, systemd_unit
+from ansible_collections.slipway.kit.plugins.module_utils.systemd import managed_unit
+from ansible_collections.slipway.kit.plugins.module_utils.systemd import unit as systemd_unit
 
 HEAD = "# Ansible managed\n"
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, load_yaml
 
-from ansible_collections.slipway.kit.plugins.module_utils import migration_question as question
+from ansible_collections.slipway.kit.plugins.module_utils.release import migration_question as question
 
 # On a host they lie together.
 from ansible_collections.slipway.kit.plugins.modules import release_migrate as module

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.slipway.kit.plugins.module_utils import postgresql_cluster as cluster
+from ansible_collections.slipway.kit.plugins.module_utils import postgresql as cluster
 from ansible_collections.slipway.kit.plugins.modules import redis_records
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from ansible_collections.slipway.kit.plugins.module_utils import app_command as command
-from ansible_collections.slipway.kit.plugins.module_utils import release_store as store
-from ansible_collections.slipway.kit.plugins.module_utils import static_union as union
-from ansible_collections.slipway.kit.plugins.module_utils.migration_plan import MARKER
+from ansible_collections.slipway.kit.plugins.module_utils.release import app_command as command
+from ansible_collections.slipway.kit.plugins.module_utils.release import static_union as union
+from ansible_collections.slipway.kit.plugins.module_utils.release import store as store
+from ansible_collections.slipway.kit.plugins.module_utils.release.migration_plan import MARKER
 from ansible_collections.slipway.kit.plugins.modules import release_build as build
 from ansible_collections.slipway.kit.plugins.modules import release_ship as ship
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from ansible_collections.slipway.kit.plugins.module_utils import slots
+from ansible_collections.slipway.kit.plugins.module_utils.release import slots
 from ansible_collections.slipway.kit.plugins.modules import release_slots
 
 UNIT = "shop-web@a.service"

@@ -23,9 +23,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils.app_command import AppCommand
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import point
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import (
+from ansible_collections.slipway.kit.plugins.module_utils.release.app_command import AppCommand
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import point
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import (
     UNIT_FOLDERS,
     UP,
     Systemd,
@@ -72,7 +72,7 @@ DEFAULTS: dict[str, Any] = {
     # Seconds for which a new slot must run without a restart: for a service that does not tell when it is ready.
     "settle": 0,
     "ends": False,  # whether it may end, and be started again, at any time
-    # Units that both slots need, as the socket that they share; with the options of module_utils/managed_unit.py.
+    # Units that both slots need, as the socket that they share; with the options of systemd/managed_unit.py.
     "beside": [],
 }
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import write_atomically
 
 MARKER = ".complete"
 # The one lock of a host: who deploys stands in it, and a module that changes releases has it locked (flock).

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.slipway.kit.plugins.module_utils import config_backup
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import (
+from ansible_collections.slipway.kit.plugins.module_utils.systemd import config_backup
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import (
     UP,
     Systemd,
     files_digest,

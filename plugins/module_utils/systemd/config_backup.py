@@ -7,7 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterable
 
-from ansible_collections.slipway.kit.plugins.module_utils.systemd_unit import write_atomically
+from ansible_collections.slipway.kit.plugins.module_utils.systemd.unit import write_atomically
 
 # Every template begins with it. A file without it is a package's or the operator's, and is left alone.
 MARK = b"Ansible managed"

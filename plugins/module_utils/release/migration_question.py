@@ -1,4 +1,4 @@
-"""How a release is asked about its migrations, and what the answers mean in words. See module_utils/migration_plan.py.
+"""How a release is asked about its migrations, and what the answers mean in words. See migration_plan.py.
 
 words = shell_words({"ask": "plan", "command": ["migrate"], "serving": True})
 answer = find_answer(output of `manage.py` with these words)
@@ -12,7 +12,7 @@ import json
 import zlib
 from typing import Any
 
-from ansible_collections.slipway.kit.plugins.module_utils import migration_plan
+from ansible_collections.slipway.kit.plugins.module_utils.release import migration_plan
 
 CONFLICTS_SWITCH = """-e '{"django_app_allow_schema_conflicts": true}'"""
 SHOWN = 20

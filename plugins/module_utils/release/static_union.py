@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 
-from ansible_collections.slipway.kit.plugins.module_utils.release_store import MARKER
+from ansible_collections.slipway.kit.plugins.module_utils.release.store import MARKER
 
 
 def files_below(folder: str) -> dict[str, str]:
