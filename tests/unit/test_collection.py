@@ -9,10 +9,13 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, load_yaml, options_of
+from ansible.template import trust_as_template
+from conftest import RELEASES, ROOT, defaults_of, facts, load_yaml, options_of
+from test_preflight import inspect_role
 
 # Roles that work in a play outside of the repository.
 ALONE = ("firewall", "hardening", "nginx", "postgresql", "redis")
@@ -74,8 +77,8 @@ def required(role: str) -> set[str]:
     return {name for name, option in options_of(ROOT / f"roles/{role}").items() if option.get("required")}
 
 
-@pytest.mark.parametrize("role", ALONE)
-def test_readme_begins_with_a_play_of_all_that_is_required(role: str) -> None:
+def example(role: str) -> dict[str, Any]:
+    """Return the variables of the play at the top of a role's README."""
     text = (ROOT / f"roles/{role}/README.md").read_text(encoding="utf-8")
     found = re.match(rf"# {role}\n\nIn a play of your own [^\n]*:\n\n((?:    [^\n]*\n)+)", text)
     assert found, "no play at the top"
@@ -83,4 +86,25 @@ def test_readme_begins_with_a_play_of_all_that_is_required(role: str) -> None:
     (play,) = yaml.safe_load(found[1])
     (named,) = play["roles"]
     assert named.pop("role") == f"slipway.kit.{role}"
-    assert required(role) <= set(named) <= set(options_of(ROOT / f"roles/{role}"))
+    return named
+
+
+@pytest.mark.parametrize("role", ALONE)
+def test_readme_begins_with_a_play_of_all_that_is_required(role: str) -> None:
+    assert required(role) <= set(example(role)) <= set(options_of(ROOT / f"roles/{role}"))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("role", ALONE)
+def test_readme_play_passes_the_preflight_of_its_role(role: str, release: str) -> None:
+    """Nothing of the wiring and of other roles is needed."""
+    path = ROOT / f"roles/{role}"
+    secrets = {f"vault_{name}_password": f"{name}-5f0c2a9e71d84b36" for name in ("broker", "cache", "admin")}
+    secrets["vault_shop_database_password"] = "5f0c2a9e71d84b36"
+    own = defaults_of(path) | (load_yaml(path / "vars/main.yml") or {})
+    named = {
+        name: trust_as_template(value) if isinstance(value, str) else value for name, value in example(role).items()
+    }
+    assert not inspect_role(
+        path, own | named | secrets | {"ansible_facts": facts(release), "ansible_check_mode": False}
+    )
