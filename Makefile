@@ -153,7 +153,7 @@ test-release: test-tools ## Molecule: releases on two servers under load, refuse
 test-edge: test-tools ## Molecule: two Nginx behind a CDN and in front of two servers, drained, closed, flooded and killed
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/edge molecule test -s edge
 
-test-apps: test-tools ## Molecule: three applications that are not ours, by inventory alone
+test-apps: test-tools ## Molecule: three applications that are not ours, and roles in a play outside of the repository
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/apps molecule test -s apps
 
 test-tls: test-tools ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by

@@ -6,7 +6,6 @@ required variables of each role runs twice on a host that belongs to no site.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -85,14 +84,14 @@ def foreign(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     reached = {name: known[name] for name in known if name in (
         "ansible_host", "ansible_user", "ansible_ssh_private_key_file", "ansible_ssh_common_args"
     )}  # fmt: skip
-    inventory = {"all": {"hosts": {"bare": reached}}}
-    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
     passwords = {name: secrets.token_hex(16) for name in ("database", "broker", "cache", "admin")}
-    variables = json.dumps({f"{name}_password": value for name, value in passwords.items()})
+    variables = {f"{name}_password": value for name, value in passwords.items()}
+    inventory = {"all": {"hosts": {"bare": reached}, "vars": variables}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
 
     def play(text: str) -> str:
         (folder / "play.yml").write_text(text, encoding="utf-8")
-        return run("ansible-playbook", "-i", "hosts.yml", "play.yml", "--extra-vars", variables)
+        return run("ansible-playbook", "-i", "hosts.yml", "play.yml")
 
     return Foreign([play(PLAY), play(PLAY)], passwords, play)
 
