@@ -68,6 +68,7 @@ def foreign(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     # Only the folder's own: no ansible.cfg, and nothing that Molecule says of it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
     environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_COLLECTIONS_PATH": str(folder / "collections")}
+    environment["ANSIBLE_PIPELINING"] = "1"  # it is faster, and changes nothing else
 
     def run(*command: str | Path) -> str:
         done = subprocess.run(
