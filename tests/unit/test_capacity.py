@@ -262,7 +262,7 @@ def test_what_is_planned_is_what_gunicorn_gets(
     stated = {"topology_cores": 2, "topology_memory_mb": 4096, "topology_disk_mb": 20000, "topology_offline": True}
     role = ROOT / "roles/gunicorn"
     variables = variables_for(role, "12", **stated | extra)
-    (use,) = [use for use in USES if use.role == role and "Describe" in use.task["name"]]
+    (use,) = [use for use in USES if use.role == role and "service definition" in use.task["name"]]
     (text,) = [file.text for file in render(use, variables) if file.path.endswith("gunicorn.conf.py")]
     configured = re.search(r"^workers = (\d+)$", text, re.MULTILINE)
     assert configured

@@ -52,11 +52,11 @@ def run(tmp_path: Path, *plays: dict[str, Any]) -> subprocess.CompletedProcess[s
 
 
 def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
-    """Return the play of _release.yml with its own way of failing, and `work` in place of what it does."""
-    play = copy.deepcopy(yaml.safe_load((ROOT / "playbooks/_release.yml").read_text())[0])
+    """Return the play of _switch_release.yml with its own way of failing, and `work` in place of what it does."""
+    play = copy.deepcopy(yaml.safe_load((ROOT / "playbooks/_switch_release.yml").read_text())[0])
     block = next(task for task in play["tasks"] if "rescue" in task)
     block["block"] = list(work)
-    for name in ("take_back", "refuse"):
+    for name in ("roll_back", "refuse"):
         tasks = yaml.safe_load((ROOT / f"roles/release/tasks/{name}.yml").read_text())
         for task in tasks:
             if "slipway.kit.release_slots" in task:
@@ -65,7 +65,7 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
         (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(tasks))
     for task in block["rescue"] + block["always"]:
         name = task.pop("ansible.builtin.import_role", {}).get("tasks_from", "")
-        if name in ("take_back", "refuse"):
+        if name in ("roll_back", "refuse"):
             task["ansible.builtin.import_tasks"] = f"{name}.yml"
         elif name:
             task["ansible.builtin.command"] = "true"
@@ -74,7 +74,7 @@ def release_play(tmp_path: Path, *work: dict[str, Any]) -> dict[str, Any]:
         "hosts": "first:second",
         "gather_facts": False,
         "tasks": [block],
-        "vars": {"__release_refused": said, "release_maintenance": False},
+        "vars": {"__release_refused": said, "release_maintenance": False, "__switch_operation": "deploy"},
     }
 
 

@@ -260,6 +260,26 @@ def test_nothing_is_changed_before_the_faults_are_listed(name: str) -> None:
     assert (("release", "preflight_hosts") in order[:report]) == (name in ("site.yml", "deploy.yml"))
 
 
+def test_deploy_rollback_and_change_of_the_environment_share_one_play() -> None:
+    """One lock, one rollback, one list of steps; who imports it says which of the three it is."""
+    operations = {"deploy", "rollback", "environment"}
+    catching = [path.name for path, play in PLAYS if ROOT / "playbooks" in path.parents and "'rescue'" in str(play)]
+    assert catching == ["_switch_release.yml"]
+    said = [
+        (path.name, play.get("vars", {}).get("__switch_operation"))
+        for path in PLAYBOOKS
+        for play in load_yaml(path)
+        if play.get("ansible.builtin.import_playbook") == "_switch_release.yml"
+    ]
+    assert {operation for _, operation in said} == operations
+    assert dict(said) | {"site.yml": "deploy", "rollback.yml": "rollback", "rotate_secrets.yml": "environment"} == dict(
+        said
+    )
+    text = (ROOT / "playbooks/_switch_release.yml").read_text(encoding="utf-8")
+    named = re.findall(r"__switch_operation (?:==|in) (.*?)(?: and|$)", text, re.MULTILINE)
+    assert {word for words in named for word in re.findall(r"'(\w+)'", words)} == operations
+
+
 def test_no_play_is_a_layer_of_configuration() -> None:
     """Play vars outrank an inventory, and role parameters everything."""
     for path, play in PLAYS:

@@ -246,7 +246,7 @@ def test_rotation_that_is_cut_is_finished_by_the_next(
     choice = ["--extra-vars", '{"slipway_rotate": ["postgresql", "redis"]}']
     with Visitors(*sites) as visitors:
         # The application's environment names the second role, and some of its processes use it.
-        run_until(playbook, "Serve the release from the other hosts", 1, *choice)
+        run_until(playbook, "Activate the release on the other hosts", 1, *choice)
         vault = read_vault(playbook)
         coming = vault["vault_postgresql_password_next"]
         assert vault["vault_postgresql_password"] == before["vault_postgresql_password"]

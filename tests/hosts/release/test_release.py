@@ -380,7 +380,7 @@ def test_old_releases_go_and_what_serves_stays(cluster: Cluster) -> None:
 
 
 # Where a deploy is killed in every run: before, while and after what serves changes. `make test-long` takes all tasks.
-KILLED_AT = ("Apply the migrations", "Serve the release from the first host", "commit | Keep the release")
+KILLED_AT = ("Apply the migrations", "Activate the release on the first host", "commit | Commit the release")
 
 
 def kill_deploy(cluster: Cluster, *arguments: str, at: Callable[[int, str], bool]) -> bool:
@@ -454,11 +454,13 @@ def test_dry_run_of_any_playbook_changes_nothing(
 ) -> None:
     """site.yml is tried with --check on bare hosts and in each scenario; a rollback needs a release to go back to."""
     first, last = list(hosts)[0], list(hosts)[-1]
-    said = {"nginx_maintenance": True, "slipway_command": "check"}
-    said |= {"slipway_host": last, "slipway_promote": first, "slipway_from": last}
-    books = [str(PROJECT / f"playbooks/{name}.yml") for name in names[1:]]
+    known = {"command": "check", "host": last, "promote": first, "from": last}
+    books = [PROJECT / f"playbooks/{name}.yml" for name in names]
+    texts = "".join(book.read_text(encoding="utf-8") for book in books)
+    said = {f"slipway_{name}": value for name, value in known.items() if f"`slipway_{name}`" in texts}
+    words = ["--check", "--diff", "--extra-vars", json.dumps(said | {"nginx_maintenance": True})]
     before = {name: state_of(host) for name, host in hosts.items()}
-    result = playbook(f"{names[0]}.yml", *books, "--check", "--diff", "--extra-vars", json.dumps(said))
+    result = playbook(books[0].name, *map(str, books[1:]), *words)
     assert result.returncode == 0, result.stdout[-4000:]
     assert {name: state_of(host) for name, host in hosts.items()} == before
 
@@ -474,7 +476,7 @@ def test_host_that_restarts_amid_a_switch_serves(cluster: Cluster) -> None:
     process = cluster.playbook.start("deploy.yml", *cluster.source("restarted"))
     assert process.stdout
     for line in process.stdout:
-        if line.startswith("TASK [") and "Serve the release from the first host" in line:
+        if line.startswith("TASK [") and "Activate the release on the first host" in line:
             break
     time.sleep(1)
     restart(host)
