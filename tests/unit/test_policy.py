@@ -260,6 +260,14 @@ def test_nothing_is_changed_before_the_faults_are_listed(name: str) -> None:
     assert (("release", "preflight_hosts") in order[:report]) == (name in ("site.yml", "deploy.yml"))
 
 
+def test_nothing_depends_on_handlers() -> None:
+    """State on disk decides what is reloaded: a handler is lost with the run. So ansible.cfg has no force_handlers."""
+    assert not [path for path in (ROOT / "roles").glob("*/handlers") if path.is_dir()]
+    assert not [name_of(path) for path, play in PLAYS if "handlers" in play]
+    assert not [name_of(path) for path, task in TASKS if "notify" in task]
+    assert "handlers" not in (ROOT / "ansible.cfg").read_text(encoding="utf-8")
+
+
 def test_deploy_rollback_and_change_of_the_environment_share_one_play() -> None:
     """One lock, one rollback, one list of steps; who imports it says which of the three it is."""
     operations = {"deploy", "rollback", "environment"}
