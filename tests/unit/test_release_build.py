@@ -231,8 +231,8 @@ def make(folder: Path, digest: str = "d", force: bool = False, name: str = "r1",
 
 
 def test_environment_is_reused_for_other_code(tmp_path: Path) -> None:
-    key = make(tmp_path).venv_key()
-    assert make(tmp_path, digest="e", name="r2").venv_key() == key
+    key = make(tmp_path).venv.key()
+    assert make(tmp_path, digest="e", name="r2").venv.key() == key
     for change in (
         {"installation": {"files": {"r.txt": "1"}}},
         {"build_environment": {"CFLAGS": "-O3"}},
@@ -241,9 +241,9 @@ def test_environment_is_reused_for_other_code(tmp_path: Path) -> None:
         {"build_packages": ["a"]},
         {"force": True},
     ):
-        assert make(tmp_path, **change).venv_key() != key, change
+        assert make(tmp_path, **change).venv.key() != key, change
     with_credentials = make(tmp_path, credentials=[{"host": "a", "user": "b", "password": "c"}], git_key="x")
-    assert with_credentials.venv_key() == key
+    assert with_credentials.venv.key() == key
 
 
 @pytest.mark.parametrize(
@@ -251,20 +251,20 @@ def test_environment_is_reused_for_other_code(tmp_path: Path) -> None:
 )
 def test_environment_with_the_source_in_it_is_of_one_release(tmp_path: Path, settings: dict[str, Any]) -> None:
     """An editable one leads to the folder of the release, which is removed some day."""
-    keys = {make(tmp_path, name=name, **settings).venv_key() for name in ("r1", "r2")}
+    keys = {make(tmp_path, name=name, **settings).venv.key() for name in ("r1", "r2")}
     assert len(keys) == 2
 
 
 def test_environment_with_static_files_in_it_is_of_one_release(tmp_path: Path) -> None:
     root = {"static_root": "venv/lib/python3*/site-packages/a"}
-    assert make(tmp_path, name="r1", **root).venv_key() != make(tmp_path, name="r2", **root).venv_key()
+    assert make(tmp_path, name="r1", **root).venv.key() != make(tmp_path, name="r2", **root).venv.key()
 
 
 def calls_of(made: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """Return a list that takes the commands of a build with what each adds to the environment."""
     calls: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
-        made, "call", lambda step, words, *_, **environment: calls.append((words, environment)) or made.said
+        made.venv, "_call", lambda step, words, *_, **environment: calls.append((words, environment)) or made.said
     )
     made.said = ""
     return calls
@@ -280,7 +280,7 @@ def test_locked_lists_come_first_and_hold_the_rest(tmp_path: Path, monkeypatch: 
         installation={"locked": ["locked.txt"]},
     )
     calls = calls_of(made, monkeypatch)
-    made.install("/v")
+    made.venv.install("/v")
     (first, _), (second, _) = calls
     assert first[-3:] == ["--require-hashes", "--requirement", "locked.txt"]
     assert second[second.index("--constraint") :] == [
@@ -293,7 +293,7 @@ def test_groups_are_installed_without_a_project(tmp_path: Path, monkeypatch: pyt
     installation = {"no_project": ["pyproject.toml"]}
     made = make(tmp_path, requirements=["pyproject.toml"], dependency_groups=["prod"], installation=installation)
     calls = calls_of(made, monkeypatch)
-    made.install("/v")
+    made.venv.install("/v")
     assert calls[0][0][-2:] == ["--group", "pyproject.toml:prod"] and "-r" not in calls[0][0]
 
 
@@ -302,11 +302,11 @@ def test_lock_of_uv_is_split_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
     calls = calls_of(made, monkeypatch)
     sources_text = "./lib ; sys_platform == 'linux'\ng @ git+https://x/g@0a\n"
     made.said = f"{sources_text}six==1 \\\n    --hash=sha256:0 \\\n    --hash=sha256:1\n"
-    hashed, sources = map(Path, made.export_lock("uv.lock", str(tmp_path)))
+    hashed, sources = map(Path, made.venv.export_lock("uv.lock", str(tmp_path)))
     assert hashed.read_text() == "six==1 --hash=sha256:0 --hash=sha256:1\n"
     assert sources.read_text() == sources_text
     assert {"--no-editable", "--frozen"} <= set(calls[0][0])
-    made.install("/v")
+    made.venv.install("/v")
     assert ["--require-hashes" in words for words, _ in calls[2:]] == [True, False]
     assert "--no-deps" in calls[3][0]
 
@@ -314,7 +314,7 @@ def test_lock_of_uv_is_split_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_version_from_git_is_told_to_the_project_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(tmp_path, install_project=True, extras=["pg"], scm={"version": "1.2", "name": "my.shop-x"})
     calls = calls_of(made, monkeypatch)
-    made.install("/v")
+    made.venv.install("/v")
     (project, alone), (rest, others) = calls
     assert project[-2:] == ["--no-deps", made.project]
     assert alone["SETUPTOOLS_SCM_PRETEND_VERSION"] == alone["PBR_VERSION"] == "1.2"
@@ -325,7 +325,7 @@ def test_version_from_git_is_told_to_the_project_alone(tmp_path: Path, monkeypat
 def test_project_under_require_hashes_brings_no_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(tmp_path, install_project=True, require_hashes=True, installation={"locked": ["r.txt"]})
     calls = calls_of(made, monkeypatch)
-    made.install("/v")
+    made.venv.install("/v")
     assert [("--require-hashes" in words, "--no-deps" in words) for words, _ in calls] == [(True, False), (False, True)]
 
 
