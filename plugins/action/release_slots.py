@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         arguments = dict(self._task.args) | {"by": this_run()["by"]}
-        if arguments["action"] == "take_back":
+        if arguments["action"] == "roll_back":
             arguments["reason"] = reason_of(variables)
         result = self._execute_module("slipway.kit.release_slots", module_args=arguments, task_vars=task_vars)
         return result | {"reason": arguments.get("reason", "")}

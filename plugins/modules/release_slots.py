@@ -47,11 +47,11 @@ options:
   action:
     description: >-
       C(switch) changes services over. C(commit) makes what is live what a failure goes back to, and stops the
-      other slots. C(take_back) goes back to what was committed. C(probe) only asks for pages. C(wait) only waits
+      other slots. C(roll_back) rolls back to the committed release. C(probe) only asks for pages. C(wait) only waits
       until slots that were told to stop have ended. C(check) asks services whether they do their work, as a switch
-      does. C(pause) stops what answers no visitors, until a switch or take_back.
+      does. C(pause) stops what answers no visitors, until a switch or roll_back.
     type: str
-    choices: [switch, commit, take_back, probe, wait, check, pause]
+    choices: [switch, commit, roll_back, probe, wait, check, pause]
     required: true
   only: {description: "The services to change over, all when it is empty.", type: list, elements: str, default: []}
   but: {description: "Services not to change over.", type: list, elements: str, default: []}
@@ -273,7 +273,7 @@ class Releaser:
             point(os.path.join(self.folder, "previous"), before)
         self.log(self.module.params["what"], release, before)
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Have all services serve what they served when a deployment last went well."""
         if self.module.check_mode:
             return  # a dry run has changed nothing, holds no lock, and another deploy may be at work
@@ -284,7 +284,7 @@ class Releaser:
             if not os.path.isdir(service.folder):
                 continue
             try:
-                if service.take_back():
+                if service.roll_back():
                     self.actions.append(f"take back {service.name}")
             except SlotError as error:
                 troubles += [str(error), *error.journal[-10:]]
@@ -338,7 +338,7 @@ def main() -> None:
             "application": {"type": "str", "required": True},
             "action": {
                 "type": "str",
-                "choices": ["switch", "commit", "take_back", "probe", "wait", "check", "pause"],
+                "choices": ["switch", "commit", "roll_back", "probe", "wait", "check", "pause"],
                 "required": True,
             },
             "only": {"type": "list", "elements": "str", "default": []},

@@ -265,7 +265,7 @@ def test_pause_stops_what_answers_no_visitors(monkeypatch: pytest.MonkeyPatch) -
     assert stopped == []
 
 
-@pytest.mark.parametrize("action", ["switch", "commit", "take_back", "probe", "wait", "check", "pause"])
+@pytest.mark.parametrize("action", ["switch", "commit", "roll_back", "probe", "wait", "check", "pause"])
 def test_dry_run_of_any_action_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str) -> None:
     """Another deploy may be at work, whose slot is not committed: a dry run that fails must not roll it back."""
 

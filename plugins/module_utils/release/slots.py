@@ -301,7 +301,7 @@ class Service:
             return
         if self.committed and self.committed != self.live:
             # A deployment that was cut: the other slot is the one that a failure goes back to, so it stays as it is.
-            self.take_back()
+            self.roll_back()
         # One that still finishes its work is waited for: it runs from the folder that is about to be filled.
         self.stop(self.other)
         self.fill(self.other, release)
@@ -363,7 +363,7 @@ class Service:
                 self.stop(slot, self.settings["wait"])
         self.enable()
 
-    def take_back(self) -> bool:
+    def roll_back(self) -> bool:
         """Have the committed slot serve again, or nothing where nothing has; return whether that took a change."""
         committed = self.committed
         others = [slot for slot in SLOTS if slot != committed]
