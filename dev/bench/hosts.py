@@ -33,7 +33,7 @@ def kinds(count: int) -> dict[str, int]:
 def authority() -> str:
     """Return an authority as playbooks/secrets.yml makes one."""
     init_plugin_loader([str(ROOT / "collections")])
-    from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
+    from ansible_collections.slipway.kit.plugins.plugin_utils.authority import new_authority
 
     return new_authority()
 

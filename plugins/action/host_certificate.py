@@ -17,7 +17,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.kit.plugins.filter.authority import Authority
+from ansible_collections.slipway.kit.plugins.plugin_utils.authority import Authority
 
 
 class ActionModule(ActionBase):

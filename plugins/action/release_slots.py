@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.kit.plugins.action.release_lock import this_run
+from ansible_collections.slipway.kit.plugins.plugin_utils.run import this_run
 
 
 def reason_of(variables: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.slipway.kit.plugins.plugin_utils.tables import table
+
 COLUMNS = ("release", "state", "since", "by", "serves on", "source")
 
 
@@ -29,12 +31,6 @@ def rows_of(lists: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
         (name, "/".join(sorted(e["states"])), e["at"], e["by"], ", ".join(e["serves"]) or "-", e["source"])
         for name, e in newest
     ]
-
-
-def table(lines: list[tuple[str, ...]]) -> list[str]:
-    """Return rows, of which the first names the columns, as lines of text with columns of one width."""
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 class ActionModule(ActionBase):

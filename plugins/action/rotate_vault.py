@@ -22,15 +22,14 @@ but into the file.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.kit.plugins.action.vault_secrets import ActionModule as VaultSecrets
-from ansible_collections.slipway.kit.plugins.action.vault_secrets import generate
+from ansible_collections.slipway.kit.plugins.plugin_utils.vault import ARGUMENTS, VaultFile, generate
 
 STEPS = ("begin", "switch", "refuse", "end")
 
@@ -60,44 +59,47 @@ class Lines:
         self.text = re.sub(rf"^{name}:.*\n", "", self.text, count=1, flags=re.MULTILINE)
 
 
-class ActionModule(VaultSecrets):
+class ActionModule(ActionBase):
     """Do one step of a rotation in a vault file on the control node."""
+
+    _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the names of the secrets that are on their way, and whether the file changed."""
-        # Not that of the class above, which would add secrets.
-        result = super(VaultSecrets, self).run(tmp, task_vars)
+        result = super().run(tmp, task_vars)
         _, arguments = self.validate_argument_spec(
-            argument_spec=self.ARGUMENTS
+            argument_spec=ARGUMENTS
             | {
                 "step": {"type": "str", "choices": list(STEPS), "required": True},
                 "kinds": {"type": "list", "elements": "str", "required": True},
             }
         )
-        path = Path(os.path.realpath(self._loader.path_dwim(arguments["path"])))
+        file = VaultFile(arguments["path"], arguments["encrypted"], self._loader)
+        path = file.path
         if not path.exists():
             raise AnsibleActionFail(f"{path} is not there: run playbooks/secrets.yml for this inventory")
-        encrypt = self._open_vault(path) if arguments["encrypted"] else str.encode
-        before = self._read(path, arguments["encrypted"])
-        known = self._parse(before, path)
+        encrypt = file.encryption()
+        before = file.read()
+        known = file.parse(before)
         lines, after, moved = Lines(before), dict(known), []
         rotated = [secret for secret in arguments["secrets"] if secret["rotate"]]
         self._refuse_unknown(arguments["kinds"], sorted({secret["rotate"] for secret in rotated}))
         for secret in rotated:
             secret["wanted"] = secret["rotate"] in arguments["kinds"]
-            if self._advance(arguments["step"], secret, lines, after, path):
+            if self._advance(arguments["step"], secret, lines, after, file):
                 moved.append(secret["name"])
         if arguments["step"] == "begin":
             self._refuse_others(moved, known, task_vars or {}, path)
-        if self._parse(lines.text, path) != after:
+        if file.parse(lines.text) != after:
             raise AnsibleActionFail(f"{path} cannot be changed: write each of {', '.join(moved)} on a line of its own")
         changed = after != known
         if changed and not self._task.check_mode:
-            self._write(path, encrypt(lines.text))
+            file.write(encrypt(lines.text))
         return result | {"changed": changed, "path": str(path), "secrets": moved}
 
-    def _advance(self, step: str, secret: dict[str, Any], lines: Lines, after: dict[str, Any], path: Path) -> bool:
+    def _advance(self, step: str, secret: dict[str, Any], lines: Lines, after: dict[str, Any], file: VaultFile) -> bool:
         """Take one secret as far as `step`, in the text and in what it shall hold; return whether it is on its way."""
+        path = file.path
         name, coming, going = secret["name"], f"{secret['name']}_next", f"{secret['name']}_previous"
 
         def put(key: str, value: Any, written: str) -> None:
@@ -111,7 +113,7 @@ class ActionModule(VaultSecrets):
         if step == "begin" and coming not in after and secret["wanted"]:
             if not after.get(name):
                 raise AnsibleActionFail(f"{path} has no {name}: run playbooks/secrets.yml for this inventory")
-            if self._parse(f"{name}: {lines.value(name)}", path) != {name: after[name]}:
+            if file.parse(f"{name}: {lines.value(name)}") != {name: after[name]}:
                 raise AnsibleActionFail(f"{name} in {path} cannot be moved: write it on one line")
             new = generate(secret["kind"], secret["length"])
             put(coming, new, f'"{new}"')

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.slipway.kit.plugins.action.release_table import table
+from ansible_collections.slipway.kit.plugins.plugin_utils.tables import table
 from ansible_collections.slipway.kit.plugins.plugin_utils.version import is_newer, kit_version
 
 COLUMNS = ("host", "units", "release", "load", "memory", "disk", "updates", "certificate", "up")

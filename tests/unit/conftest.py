@@ -37,7 +37,7 @@ RELEASES = {"12": "bookworm", "13": "trixie"}
 WIRING = sorted((ROOT / "playbooks/group_vars/all").glob("*.yml"))
 init_plugin_loader()
 # It knows the repository as the collection slipway.kit.
-from ansible_collections.slipway.kit.plugins.filter.authority import new_authority  # noqa: E402
+from ansible_collections.slipway.kit.plugins.plugin_utils.authority import new_authority  # noqa: E402
 from ansible_collections.slipway.kit.plugins.plugin_utils.preflight.bounds import read_options  # noqa: E402
 
 

@@ -18,8 +18,9 @@ from ansible.template import trust_as_template
 from conftest import ROOT, SECRETS
 from test_preflight import inspect_role, root_of
 
-from ansible_collections.slipway.kit.plugins.filter import authority as plugin
+from ansible_collections.slipway.kit.plugins.filter import authority as filters
 from ansible_collections.slipway.kit.plugins.modules import host_certificate as module
+from ansible_collections.slipway.kit.plugins.plugin_utils import authority as plugin
 
 NAMES = ["10.0.0.5", "localhost", "127.0.0.1", "::1"]
 
@@ -95,12 +96,12 @@ def test_what_is_no_authority_is_said_and_not_shown(authority: Any) -> None:
         (base64.b64encode(authority.pem.encode()).decode(), "holds no authority"),
         (base64.b64encode(mixed.encode()).decode(), "do not belong together"),
     ):
-        assert why in plugin.authority_faults(text)
-        assert text not in plugin.authority_faults(text)
+        assert why in filters.authority_faults(text)
+        assert text not in filters.authority_faults(text)
         with pytest.raises(AnsibleFilterError, match=why):
-            plugin.authority_certificate(text)
-    assert "PRIVATE" not in plugin.authority_certificate(plugin.new_authority())
-    assert plugin.authority_faults(plugin.new_authority()) == ""
+            filters.authority_certificate(text)
+    assert "PRIVATE" not in filters.authority_certificate(plugin.new_authority())
+    assert filters.authority_faults(plugin.new_authority()) == ""
 
 
 def test_the_file_is_read_without_its_key(authority: Any, tmp_path: Path) -> None:

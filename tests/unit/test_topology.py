@@ -16,8 +16,8 @@ from ansible.template import Templar
 from conftest import ROLES, defaults_of, facts, variables_of, wiring
 
 from ansible_collections.slipway.kit.plugins.filter import urls
-from ansible_collections.slipway.kit.plugins.filter.authority import new_authority
 from ansible_collections.slipway.kit.plugins.filter.slipway import environment_file
+from ansible_collections.slipway.kit.plugins.plugin_utils.authority import new_authority
 
 # All that Unix, YAML, Jinja, systemd, a shell or a URL could stumble over.
 ODD = """ a'b"c@d%e#f$g{h}i/j:k?l&m=n+o\\p`q;ä€ """

@@ -207,7 +207,7 @@ def test_failed_write_leaves_the_old_file(vault: Path, loader: DataLoader, monke
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(plugin.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         run_action(plugin, loader, path=str(vault), secrets=WANTED)
     assert read(vault, loader) == KEPT

@@ -12,7 +12,7 @@ from conftest import APP, Playbooks, to_json, wait_until
 from testinfra import get_host
 from testinfra.host import Host
 
-from ansible_collections.slipway.kit.plugins.filter.authority import Authority, new_authority
+from ansible_collections.slipway.kit.plugins.plugin_utils.authority import Authority, new_authority
 
 testinfra_hosts = ["ansible://app"]
 SERVICES = {
