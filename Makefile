@@ -9,9 +9,10 @@ DEMO_PORT ?= 8080
 DEV_PORT ?= 8000
 HOSTS ?= 100
 
+# An operator's control node.
+CONTROL_PACKAGES := ca-certificates openssh-client python3-venv
 # Test hosts are containers. netavark drives iptables or nftables, whichever the release's version knows.
-VENV_PACKAGES := ca-certificates python3-venv
-HOST_PACKAGES := aardvark-dns debian-archive-keyring iptables mmdebstrap netavark nftables openssh-client podman runc
+HOST_PACKAGES := aardvark-dns debian-archive-keyring iptables mmdebstrap netavark nftables podman runc
 # libatomic1 is what Playwright's driver needs and does not bring.
 BROWSER_PACKAGES := chromium libatomic1
 
@@ -53,14 +54,14 @@ export DEMO_SUMMARY
 .PHONY: demo demo-down demo-password dev dev-services lab soak bench-static bench-hardening bench-plan
 demo: ## Make a local host and deploy everything on it with the bundled app (DEMO_PORT=8080)
 	@mkdir -p .cache; rm -f $(STAGES)
-	$(call stage,bootstrap,$(MAKE) --no-print-directory bootstrap)
+	$(call stage,bootstrap,$(MAKE) --no-print-directory test-hosts)
 	$(call stage,host,ansible-playbook -i dev/demo molecule/shared/create.yml)
 	$(call stage,secrets,ansible-playbook -i dev/demo playbooks/secrets.yml)
 	$(call stage,site,ansible-playbook -i dev/demo playbooks/site.yml)
 	$(call stage,demo data,ansible-playbook -i dev/demo playbooks/_seed_demo.yml)
 	@echo; cat $(STAGES); echo; echo "$$DEMO_SUMMARY"
 
-demo-down: bootstrap ## Remove the demo's host
+demo-down: test-hosts ## Remove the demo's host
 	@ansible-playbook -i dev/demo molecule/shared/destroy.yml
 
 lab: bootstrap ## Measure the techniques of the bundled application on the demo's host, with 10,000 posts
@@ -102,14 +103,14 @@ dev: dev-services .cache/app-venv/complete ## Serve the app from app/ on this ma
 	@echo "Log in at http://127.0.0.1:$(DEV_PORT)/admin/ as admin; the password is DEMO_ADMIN_PASSWORD in .cache/dev.env"
 	@$(APP_PYTHON) manage.py runserver 127.0.0.1:$(DEV_PORT)
 
-dev-services: bootstrap ## Make a host with PostgreSQL and Redis for the app; their addresses go to .cache/dev.env
+dev-services: test-hosts ## Make a host with PostgreSQL and Redis for the app; their addresses go to .cache/dev.env
 	@ansible-playbook -i dev/services molecule/shared/create.yml
 	@ansible-playbook -i dev/services playbooks/secrets.yml
 	@ansible-playbook -i dev/services playbooks/_dev_services.yml
 
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
 LAYERS := unit app default release edge
-PAIRED := cluster apps tls
+PAIRED := cluster apps tls control
 # It ends with a new line, so that each layer is a command of its own.
 define one_layer
 $(call stage,$(1),$(MAKE) --no-print-directory test-$(1))
@@ -159,6 +160,9 @@ test-apps: test-tools ## Molecule: three applications that are not ours, and rol
 test-tls: test-tools ## Molecule: certificates of an authority, of files and of our own; protocols and what they are weighed by
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/tls molecule test -s tls
 
+test-control: test-tools ## Molecule: a control node on Debian 13, with the newest Ansible, sets up another host
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/control molecule test -s control
+
 test-cluster: test-tools ## Molecule: one site on eight servers
 	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
@@ -206,19 +210,21 @@ clean: ## Remove .venv and caches; test hosts, their images and keys stay
 
 # What the commands stand on
 
-.PHONY: bootstrap test-tools venv-packages host-packages
-bootstrap: host-packages .venv/complete ## Install what Slipway itself needs: Debian packages and .venv
+.PHONY: bootstrap test-hosts test-tools control-packages host-packages
+bootstrap: .venv/complete ## Install what a control node needs: Debian packages and .venv
 
-test-tools: bootstrap .venv/tests
+test-hosts: bootstrap host-packages
 
-venv-packages:
-	@molecule/shared/install-packages $(VENV_PACKAGES)
+test-tools: test-hosts .venv/tests
+
+control-packages:
+	@molecule/shared/install-packages $(CONTROL_PACKAGES)
 
 host-packages:
 	@molecule/shared/install-packages $(HOST_PACKAGES)
 
 # The stamp comes last: a build that was cut short is made anew.
-.venv/complete: requirements.txt | venv-packages
+.venv/complete: requirements.txt | control-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Name another one: make PYTHON=..." >&2; \
 	    exit 1; }
