@@ -195,6 +195,7 @@ docs: .venv/complete ## Write the tables of the roles' README files and playbook
 lock: .venv/complete ## Pin the newest versions that fit: of the tools here, of the tests and of the app
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) requirements-test.in --constraints requirements.txt --output-file requirements-test.txt
+	$(LOCK) requirements-mitogen.in --output-file requirements-mitogen.txt
 	$(LOCK) molecule/tls/sslyze.in --output-file molecule/tls/sslyze.txt
 	$(LOCK) dev/audit.in --output-file dev/audit.txt
 	$(LOCK) roles/django_app/files/uv.in --output-file roles/django_app/files/uv.txt
