@@ -211,8 +211,11 @@ clean: ## Remove .venv and caches; test hosts, their images and keys stay
 
 # What the commands stand on
 
-.PHONY: bootstrap test-hosts test-tools control-packages host-packages
+.PHONY: bootstrap mitogen test-hosts test-tools control-packages host-packages
 bootstrap: .venv/complete ## Install what a control node needs: Debian packages and .venv
+
+mitogen: bootstrap ## Add Mitogen to .venv, an optional accelerator of Ansible
+	@uv pip install --quiet --python .venv/bin/python --require-hashes --requirement requirements-mitogen.txt
 
 test-hosts: bootstrap host-packages
 

@@ -52,7 +52,7 @@ def run(hosts: dict[str, Host]) -> Run:
 
 # As docs/operating.md says; the test hosts have keys that nobody knows.
 MITOGEN = """\
-uv pip install --quiet --require-hashes -r requirements-mitogen.txt
+make mitogen
 export ANSIBLE_STRATEGY_PLUGINS=$(echo $PWD/.venv/lib/python3*/site-packages/ansible_mitogen/plugins/strategy)
 export ANSIBLE_STRATEGY=mitogen_linear ANSIBLE_BECOME_EXE=sudo ANSIBLE_HOST_KEY_CHECKING=False
 """
