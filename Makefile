@@ -109,7 +109,7 @@ dev-services: test-hosts ## Make a host with PostgreSQL and Redis for the app; t
 	@ansible-playbook -i dev/services playbooks/_dev_services.yml
 
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
-LAYERS := unit app default release edge
+LAYERS := unit app default release edge upgrade
 PAIRED := cluster apps tls control
 # It ends with a new line, so that each layer is a command of its own.
 define one_layer
@@ -166,6 +166,9 @@ test-control: test-tools ## Molecule: a control node on Debian 13, with the newe
 test-cluster: test-tools ## Molecule: one site on eight servers
 	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
+
+test-upgrade: bootstrap ## Molecule: a site of the version before, upgraded under load
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/upgrade molecule test -s upgrade
 
 .PHONY: test-all test-long test-move
 test-all: test test-long ## All of it, and what takes too long for every run
