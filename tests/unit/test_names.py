@@ -7,8 +7,11 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from ansiblelint.file_utils import get_all_files
+from conftest import ROOT, load_yaml
 from test_policy import TASKS, name_of, tracked
+
+from ansible_collections.slipway.kit.plugins.plugin_utils.source.tree import LEFT_OUT, list_files
 
 LINK = ROOT / "collections/ansible_collections/slipway/kit"
 ACTIONS = {path.stem for path in tracked("plugins/action/*.py", "plugins/modules/*.py")}
@@ -61,3 +64,10 @@ def test_a_walk_through_a_checkout_ends() -> None:
     """The link leads to the repository itself: what follows links to directories would never end there."""
     assert LINK.is_symlink() and LINK.resolve() == ROOT
     assert [path for path in tracked("collections") if path != LINK] == []
+    settings = load_yaml(ROOT / ".ansible-lint")
+    found = get_all_files(ROOT, exclude_paths=settings["exclude_paths"])
+    assert ROOT / "playbooks/site.yml" in found
+    assert [path for path in found if "ansible_collections" in path.parts and ".venv" not in path.parts] == []
+    # An application whose source is a checkout of this repository.
+    packed = list(list_files(ROOT, LEFT_OUT))
+    assert [path for path in packed if path.startswith("collections/")] == [str(LINK.relative_to(ROOT))]
