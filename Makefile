@@ -167,7 +167,7 @@ test-cluster: test-tools ## Molecule: one site on eight servers
 	@molecule/shared/install-packages $(BROWSER_PACKAGES)
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/cluster molecule test -s cluster
 
-test-upgrade: bootstrap ## Molecule: a site of the version before, upgraded under load
+test-upgrade: test-tools ## Molecule: a site of the version before, upgraded under load
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/.cache/molecule/upgrade molecule test -s upgrade
 
 .PHONY: test-all test-long test-move
