@@ -243,7 +243,7 @@ def test_both_halves_of_an_operation_start_from_the_same_state() -> None:
         # Django gives it a value in the older release too.
         (
             alter(models.IntegerField(default=0), "rank"),
-            "makes column shop_product.rank NOT NULL: see that the release that serves writes no NULL to it",
+            "makes column shop_product.rank NOT NULL: see that the active release writes no NULL to it",
         ),
     ],
 )
