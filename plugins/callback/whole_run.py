@@ -53,7 +53,7 @@ SUPPORTED = PLAYBOOKS.parent / "meta/runtime.yml"
 ENDED = "2.19"
 # Molecule leaves these out of every run; no task has them.
 MOLECULE_TAGS = {"molecule-idempotence-notest", "molecule-notest", "notest"}
-PAGE = "docs/operating.md#parts-of-a-run"
+PAGE = "docs/operating.md#using---tags"
 ANSIBLE_PAGE = "docs/operating.md#the-control-node"
 EXTRA_PAGE = "playbooks/README.md"
 PREFIX = "slipway_"
