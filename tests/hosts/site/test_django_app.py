@@ -86,4 +86,6 @@ def test_dry_run_after_a_deploy_is_clean(site_playbook: Callable) -> None:
     assert result.returncode == 0, result.stdout[-3000:]
     for counts in recap(result.stdout).values():
         assert counts["changed"] == 0, result.stdout[-6000:]
-    assert "WARN" not in result.stdout and "DEPREC" not in result.stdout
+    # But for the one of an Ansible whose support has ended, the last that runs with Python 3.11.
+    lines = [line for line in result.stdout.splitlines() if "WARN" in line or "DEPREC" in line]
+    assert not [line for line in lines if "is out of support since" not in line]

@@ -148,7 +148,7 @@ def test_who_may_become_root_alone_sets_the_database_up(host: Host, playbook: Pl
     [
         ("pg_hba.conf", "nonsense", "pg_hba.conf was not reloaded"),
         ("pg_ident.conf", "alone", "pg_ident.conf was not reloaded"),
-        ("conf.d/slipway-zz.conf", "work_mem = lots", "contains errors"),
+        ("conf.d/slipway-zz.conf", "deadlock_timeout = lots", "contains errors"),
         ("conf.d/zz-test.conf", "ssl_cert_file = '/nowhere'", "SSL configuration was not reloaded"),
     ],
 )
