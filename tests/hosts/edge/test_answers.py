@@ -294,6 +294,7 @@ def test_cookies_of_a_login_fit(edge: str) -> None:
     # More than fits is told by the site's page.
     answer = requests.get(f"{url}?cookies=9", timeout=15)
     assert answer.status_code == 502 and answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("edge", EDGES)
