@@ -110,13 +110,13 @@ dev-services: test-hosts ## Make a host with PostgreSQL and Redis for the app; t
 
 # Fast ones first, one after the other: they count what is lost under load. Those of PAIRED can share the machine.
 LAYERS := unit app default release edge upgrade
-PAIRED := cluster apps tls control
+PAIRED := cluster apps tls
 # It ends with a new line, so that each layer is a command of its own.
 define one_layer
 $(call stage,$(1),$(MAKE) --no-print-directory test-$(1))
 
 endef
-.PHONY: lint test $(LAYERS:%=test-%) $(PAIRED:%=test-%)
+.PHONY: lint test $(LAYERS:%=test-%) $(PAIRED:%=test-%) test-control
 lint: .venv/tests ## Check the style of YAML, playbooks and Python
 	@yamllint --strict .
 	@ansible-lint
@@ -183,7 +183,7 @@ ANSIBLE_VAULT_PASSWORD_FILE=$(CURDIR)/molecule/shared/vault-password pytest $(3)
 molecule destroy -s $(1)
 endef
 
-test-long: test-tools test-move ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
+test-long: test-tools test-move test-control ## Molecule: what is killed at each of its tasks, a site that moves, eight hosts restarted, and more of the kind
 	$(call long,release,long,tests/hosts/release)
 	$(call long,cluster,disruptive or long,tests/hosts/site tests/hosts/cluster)
 
