@@ -26,7 +26,7 @@ description:
   - C(systemd-analyze verify) checks units and drop-ins. When it or I(validate) refuses the new files, the previous ones
     are restored, so that nothing is left that would keep a service from starting.
 options:
-  folders:
+  folders: &folders
     description: Directories. Missing ones are created first.
     type: list
     elements: dict
@@ -40,7 +40,7 @@ options:
         description: Whether everything in the directory gets its group, now and later (setgid).
         type: bool
         default: false
-  files:
+  files: &files
     description: Files, each rendered from a template of the role.
     type: list
     elements: dict
@@ -79,32 +79,8 @@ options:
       as: {description: The name of the item's variable in the templates., type: str, required: true}
       only: {description: A pattern of the shell; directories like it that belong to no item are removed., type: str}
       absent: {description: Files to remove., type: list, elements: path, default: []}
-      folders:
-        description: Directories. Missing ones are created first.
-        type: list
-        elements: dict
-        default: []
-        options:
-          path: {description: The path., type: path, required: true}
-          owner: {description: The owner; root where it is left out., type: str}
-          group: {description: The group; root where it is left out., type: str}
-          mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
-          hand_down_group:
-            description: Whether everything in the directory gets its group, now and later (setgid).
-            type: bool
-            default: false
-      files:
-        description: Files, each rendered from a template of the role.
-        type: list
-        elements: dict
-        default: []
-        options:
-          src: {description: 'The template, below C(templates) of the role.', type: path, required: true}
-          dest: {description: The path on the host., type: path, required: true}
-          secret: {description: Whether no diff is shown., type: bool, default: false}
-          owner: {description: The owner; root where it is left out., type: str}
-          group: {description: The group; root where it is left out., type: str}
-          mode: {description: 'The mode; 0644, of a directory 0755.', type: str}
+      folders: *folders
+      files: *files
 author: Slipway contributors
 """
 
