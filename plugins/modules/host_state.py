@@ -48,7 +48,7 @@ options:
     elements: str
     default: []
     choices:
-      [units, starts, silent, failed, enabled, serves, migrations, database, queues, certificate, nginx,
+      [version, units, starts, silent, failed, enabled, serves, migrations, database, queues, certificate, nginx,
        firewall, firewalls, disk, memory, load, updates, reboot, uptime]
   redis:
     description: How to ask the broker.
@@ -104,6 +104,11 @@ class Host:
         if code != 0:
             raise OSError((err or out).strip().partition("\n")[0] or f"{command[0]} failed")
         return out
+
+    def version(self) -> str | None:
+        """The version of Slipway that has set the host up: empty for one without a number, nothing without a record."""
+        record = read("/var/lib/slipway-applied/site.json")
+        return str(json.loads(record).get("version", "")) if record else None
 
     def units(self) -> dict[str, str]:
         """The state of each unit of the site that shall run or has failed."""
@@ -421,15 +426,6 @@ def refuse(msg: str, **_: Any) -> None:
     raise OSError(msg)
 
 
-def set_up_by(record: str = "/var/lib/slipway-applied/site.json") -> str | None:
-    """Return the version of Slipway that has set the host up; "" for one without a number, None without a record."""
-    try:
-        with open(record, encoding="utf-8") as file:
-            return str(json.load(file).get("version", ""))
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
 PARTS = [name for name in vars(Host) if not name.startswith("_")]
 
 
@@ -468,7 +464,7 @@ def main() -> None:
     # What helpers end the module for is the fault of one part here.
     module.fail_json = refuse
     host = Host(module)
-    state: dict[str, Any] = {"application": module.params["application"], "version": set_up_by()}
+    state: dict[str, Any] = {"application": module.params["application"]}
     faults: list[str] = []
     parts = module.params["parts"] or PARTS
     for part, found in within(PART, {part: getattr(host, part) for part in parts}).items():
