@@ -351,7 +351,7 @@ def copy_faults(sources: list[str]) -> Iterator[Any]:
     """Yield copies of the wiring, and settings that rank it wrong: the callback whole_run may be disabled."""
     for why in kit_wiring.settings_faults(C.config.get_config_value_and_origin):
         yield Fault("", why)
-    for where, why, fix in kit_wiring.copy_faults(sources):
+    for where, why, fix in kit_wiring.copy_faults(tuple(sources)):
         yield Fault("", why, fix=f"{' '.join(fix.split())} (docs/upgrading.md)", where=where)
 
 

@@ -340,7 +340,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         hosts = {name: [host.name for host in group.get_hosts()] for name, group in inventory.groups.items()}
         wanted = any(re.search(rf"\b({'|'.join(GROUPS)})\b", pattern) for pattern in ours)
         sources = [source for source in context.CLIARGS.get("inventory") or () if isinstance(source, str)]
-        if copies := wiring.copy_faults(sources):
+        if copies := wiring.copy_faults(tuple(sources)):
             text = "\n".join(f"{place}: {why}; {fix}" for place, why, fix in copies).replace("\n", "\n  ")
             self._refuse(f"The inventory is refused:\n  {text}\n ", WIRING_PAGE)
         if faults := inventory_faults(sources, hosts, wanted):

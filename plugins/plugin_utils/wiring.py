@@ -158,8 +158,12 @@ def short(path: Path) -> str:
     return min(os.path.relpath(path), os.path.abspath(path), key=len)
 
 
-def copy_faults(sources: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return the copies of the wiring in inventories: a place, why it is refused, and what to do, in several lines."""
+@cache
+def copy_faults(sources: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Return the copies of the wiring in inventories: a place, why it is refused, and what to do, in several lines.
+
+    The callback whole_run and preflight ask for them in the same run: the files are read once.
+    """
     faults = []
     for file in files_of(sources):
         try:

@@ -176,7 +176,7 @@ def test_own_lines_in_a_copy_are_named_and_secrets_are_not_shown(tmp_path: Path,
 )
 def test_copy_is_found_under_any_name(place: str, tmp_path: Path) -> None:
     write(tmp_path, {f"site/{place}": wiring(), "site/hosts.yml": hosts()})
-    ((found, _, _),) = copies.copy_faults([str(tmp_path / "site")])
+    ((found, _, _),) = copies.copy_faults((str(tmp_path / "site"),))
     assert found.endswith(place)
 
 
@@ -184,7 +184,7 @@ def test_copy_in_hosts_yml_is_found(tmp_path: Path) -> None:
     content = hosts()
     content["all"]["vars"] = wiring() | {"topology_app_port": 8100}
     write(tmp_path, {"site/hosts.yml": content})
-    ((_, _, fix),) = copies.copy_faults([str(tmp_path / "site/hosts.yml")])
+    ((_, _, fix),) = copies.copy_faults((str(tmp_path / "site/hosts.yml"),))
     assert "topology_app_port: 8100" in fix
 
 
@@ -206,7 +206,7 @@ def test_what_was_shipped_once_is_not_the_operators() -> None:
 
 def test_variables_of_an_operator_are_no_copy() -> None:
     for inventory in INVENTORIES:
-        assert not copies.copy_faults([str(ROOT / inventory)])
+        assert not copies.copy_faults((str(ROOT / inventory),))
     overrides = {name: f"own {number}" for number, name in enumerate(wiring())}
     assert copies.copied(yaml.safe_dump(overrides)) is None
     plain = {name: value for name, value in wiring().items() if "{{" not in str(value)}
